@@ -1,0 +1,3 @@
+//! An image that answers pings.
+#![no_std]
+#![no_main]

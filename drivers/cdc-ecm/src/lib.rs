@@ -1,0 +1,1 @@
+//! USB CDC Ethernet Control Model class driver

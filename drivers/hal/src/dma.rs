@@ -1,0 +1,188 @@
+//! Memory that processor and device share for as long as a driver lives: rings, contexts, descriptor tables.
+//!
+//! Packet memory is not here: it is `netbuf`'s, and moves between processor and device by ownership.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::ptr::NonNull;
+use core::sync::atomic::{Ordering, fence};
+
+use netbuf::{PAGE_SIZE, PageBlock, PageSource, Zone};
+
+/// Where DMA memory comes from.
+pub type Pages = Arc<dyn PageSource>;
+
+/// No block of this size was left in the zone or a more restricted one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfDmaMemory {
+    /// Bytes that were asked for.
+    pub bytes: usize,
+    /// The zone that was asked for.
+    pub zone: Zone,
+}
+
+impl fmt::Display for OutOfDmaMemory {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "no {} bytes of DMA memory left in zone {:?}", self.bytes, self.zone)
+    }
+}
+
+impl core::error::Error for OutOfDmaMemory {}
+
+/// A zeroed, physically contiguous region that a device may read and write at any time.
+///
+/// The region is a power-of-two block of pages, aligned to its own size, so a structure that fits never crosses a
+/// boundary of its size (xHCI table 6-1 asks this of rings and contexts). Because the device may change the bytes at
+/// any moment, there are no references into it: every access is one volatile load or store of a copy.
+/// An access past the end is a bug of the caller that must not take the image down: reads give 0, writes are dropped,
+/// both fail a debug assertion.
+///
+/// Dropping the region gives the memory back: stop the device first.
+pub struct DmaRegion {
+    block: PageBlock,
+    pages: Pages,
+}
+
+// SAFETY: the region is owned memory without thread affinity, and its source is Send + Sync.
+unsafe impl Send for DmaRegion {}
+// SAFETY: shared access is by volatile loads and stores of plain integers; the other party is a device anyway, so
+// callers already treat every value read as arbitrary.
+unsafe impl Sync for DmaRegion {}
+
+impl DmaRegion {
+    /// A zeroed region of at least `bytes` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfDmaMemory`] when the source has no such block.
+    pub fn new(pages: &Pages, bytes: usize, zone: Zone) -> Result<Self, OutOfDmaMemory> {
+        let order = bytes.div_ceil(PAGE_SIZE).max(1).next_power_of_two().trailing_zeros() as u8;
+        let block = pages.allocate(order, zone).ok_or(OutOfDmaMemory { bytes, zone })?;
+        let region = Self { block, pages: pages.clone() };
+        region.fill(0, region.len(), 0);
+        Ok(region)
+    }
+
+    /// Bytes in the region: what was asked for, rounded up to a power of two of pages.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.block.len()
+    }
+
+    /// Always false.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The first byte, as the device addresses it.
+    #[must_use]
+    pub fn bus_address(&self) -> u64 {
+        self.block.bus_address
+    }
+
+    fn place<T>(&self, offset: usize) -> Option<NonNull<T>> {
+        let inside = offset.checked_add(size_of::<T>()).is_some_and(|end| end <= self.len());
+        let aligned = offset.is_multiple_of(align_of::<T>());
+        debug_assert!(inside && aligned, "DMA access of {} bytes at {offset:#x}", size_of::<T>());
+        // SAFETY: the offset was just checked to lie inside the block.
+        (inside && aligned).then(|| unsafe { self.block.pointer.add(offset) }.cast())
+    }
+
+    fn load<T: Default>(&self, offset: usize) -> T {
+        // SAFETY: `place` checked bounds and alignment; the block is initialised and ours until drop; T is a plain
+        // integer for every caller in this module, so any bit pattern is valid.
+        self.place::<T>(offset).map_or_else(T::default, |at| unsafe { at.read_volatile() })
+    }
+
+    fn store<T>(&self, offset: usize, value: T) {
+        if let Some(at) = self.place::<T>(offset) {
+            // SAFETY: as in `load`.
+            unsafe { at.write_volatile(value) }
+        }
+    }
+
+    /// Loads one byte.
+    #[must_use]
+    pub fn read_u8(&self, offset: usize) -> u8 {
+        self.load(offset)
+    }
+    /// Loads a little-endian u16.
+    #[must_use]
+    pub fn read_u16(&self, offset: usize) -> u16 {
+        u16::from_le(self.load(offset))
+    }
+    /// Loads a little-endian u32.
+    #[must_use]
+    pub fn read_u32(&self, offset: usize) -> u32 {
+        u32::from_le(self.load(offset))
+    }
+    /// Loads a little-endian u64.
+    #[must_use]
+    pub fn read_u64(&self, offset: usize) -> u64 {
+        u64::from_le(self.load(offset))
+    }
+    /// Stores one byte.
+    pub fn write_u8(&self, offset: usize, value: u8) {
+        self.store(offset, value);
+    }
+    /// Stores a little-endian u16.
+    pub fn write_u16(&self, offset: usize, value: u16) {
+        self.store(offset, value.to_le());
+    }
+    /// Stores a little-endian u32.
+    pub fn write_u32(&self, offset: usize, value: u32) {
+        self.store(offset, value.to_le());
+    }
+    /// Stores a little-endian u64.
+    pub fn write_u64(&self, offset: usize, value: u64) {
+        self.store(offset, value.to_le());
+    }
+
+    /// Copies bytes in.
+    pub fn write_bytes(&self, offset: usize, bytes: &[u8]) {
+        for (index, byte) in bytes.iter().enumerate() {
+            self.write_u8(offset + index, *byte);
+        }
+    }
+
+    /// Copies bytes out.
+    pub fn read_bytes(&self, offset: usize, bytes: &mut [u8]) {
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = self.read_u8(offset + index);
+        }
+    }
+
+    /// Sets `len` bytes at `offset` to `value`.
+    pub fn fill(&self, offset: usize, len: usize, value: u8) {
+        for index in 0..len {
+            self.write_u8(offset + index, value);
+        }
+    }
+}
+
+impl Drop for DmaRegion {
+    fn drop(&mut self) {
+        // SAFETY: the block came from this source in `new`, is released only here, and the documentation of the type
+        // asks its owner to stop the device first.
+        unsafe { self.pages.release(self.block) }
+    }
+}
+
+impl fmt::Debug for DmaRegion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "DmaRegion({:#x}, {} bytes)", self.bus_address(), self.len())
+    }
+}
+
+/// Everything stored to DMA memory before this call is visible to a device that sees a store made after it: call it
+/// between filling a descriptor and handing it over.
+pub fn write_barrier() {
+    fence(Ordering::Release);
+}
+
+/// Everything loaded from DMA memory after this call is at least as new as what was loaded before it: call it between
+/// seeing a descriptor's owner bit change and reading the rest.
+pub fn read_barrier() {
+    fence(Ordering::Acquire);
+}

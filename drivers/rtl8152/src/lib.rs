@@ -1,0 +1,1 @@
+//! Driver for the RTL8152 family of USB Ethernet adapters

@@ -1,0 +1,1 @@
+//! USB core: descriptors, enumeration, hubs, transfers as futures, hot-plug

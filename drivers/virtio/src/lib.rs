@@ -1,0 +1,1 @@
+//! virtio-net and virtio-rng, handing over netbufs

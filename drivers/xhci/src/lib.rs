@@ -1,0 +1,1 @@
+//! xHCI host controller driver

@@ -1,0 +1,2 @@
+//! The host tool `skiff`.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The kernel of a Skiff image: boot, memory, interrupts, time, executor, network

@@ -1,0 +1,1 @@
+//! A virtual RTL8152-family USB Ethernet adapter

@@ -1,0 +1,1 @@
+//! The usbredir protocol: a codec and the device side of a connection

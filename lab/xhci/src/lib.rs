@@ -1,0 +1,1 @@
+//! An in-process model of an xHCI host controller

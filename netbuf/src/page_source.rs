@@ -1,0 +1,74 @@
+//! Where page memory comes from: the one seam between this crate and its surroundings.
+//!
+//! The kernel implements [`PageSource`] on its physical frames, the host on the system allocator.
+
+use core::ptr::NonNull;
+
+/// Bytes in a page, the block of order 0.
+pub const PAGE_SIZE: usize = 4096;
+
+/// Where in physical memory a block may lie, from the most restricted to the least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Zone {
+    /// Below 16 MiB.
+    Dma,
+    /// Below 4 GiB: for devices that address 32 bits.
+    Dma32,
+    /// Anywhere.
+    Normal,
+}
+
+/// `PAGE_SIZE << order` contiguous bytes, aligned to their own size.
+///
+/// A plain description: whoever got it from [`PageSource::allocate`] answers for giving it back once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageBlock {
+    /// First byte, as the processor addresses it.
+    pub pointer: NonNull<u8>,
+    /// First byte, as a device addresses it.
+    pub bus_address: u64,
+    /// The block has `PAGE_SIZE << order` bytes.
+    pub order: u8,
+    /// The zone that the block came from, which may be a more restricted one than was asked for.
+    pub zone: Zone,
+}
+
+impl PageBlock {
+    /// Bytes in the block.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        PAGE_SIZE << self.order
+    }
+
+    /// Always false: a block has at least one page.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// Gives out power-of-two blocks of pages.
+///
+/// # Implementation safety
+///
+/// A block returned by `allocate` is valid for reads and writes of its whole length until it is released, is not
+/// given out a second time before that, is aligned to its length in both address spaces, and its bytes are
+/// initialised (their values are arbitrary).
+pub unsafe trait PageSource: Send + Sync {
+    /// A block of `PAGE_SIZE << order` bytes from `zone` or a more restricted one; `None` when there is none left.
+    fn allocate(&self, order: u8, zone: Zone) -> Option<PageBlock>;
+
+    /// Takes a block back.
+    ///
+    /// # Safety
+    ///
+    /// `block` came from `allocate` of this very source, has not been released since, and neither the processor
+    /// nor a device uses it any more.
+    unsafe fn release(&self, block: PageBlock);
+
+    /// Free blocks of `order` in `zone` now, for inspection; 0 where the source does not keep count.
+    fn free_blocks(&self, zone: Zone, order: u8) -> usize {
+        let _ = (zone, order);
+        0
+    }
+}
