@@ -1,1 +1,5 @@
-//! Tests that see drivers and models: in process on a virtual clock, and images under QEMU
+//! What the tests share: a virtual clock with its executor, and (for system tests) images under QEMU.
+//!
+//! This crate is the only place that sees drivers and models together.
+
+pub mod virtual_time;
