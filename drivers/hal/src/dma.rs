@@ -186,3 +186,71 @@ pub fn write_barrier() {
 pub fn read_barrier() {
     fence(Ordering::Acquire);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::AtomicUsize;
+    use std::alloc::{Layout, alloc_zeroed, dealloc};
+
+    /// Pages from the system allocator, filled with a pattern, counted while they live.
+    struct Heap(AtomicUsize);
+
+    // SAFETY: blocks are fresh allocations, aligned to their size, initialised by zeroing and the pattern.
+    unsafe impl PageSource for Heap {
+        fn allocate(&self, order: u8, zone: Zone) -> Option<PageBlock> {
+            let bytes = PAGE_SIZE.checked_shl(order.into()).filter(|bytes| *bytes <= 1 << 20)?;
+            // SAFETY: the layout is not empty.
+            let pointer = NonNull::new(unsafe { alloc_zeroed(Layout::from_size_align(bytes, bytes).ok()?) })?;
+            // SAFETY: the block has `bytes` bytes.
+            unsafe { pointer.write_bytes(0xa5, bytes) };
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Some(PageBlock { pointer, bus_address: pointer.as_ptr() as u64 + 0x1000_0000, order, zone })
+        }
+        unsafe fn release(&self, block: PageBlock) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+            // SAFETY: the caller hands back what `allocate` made with this layout.
+            unsafe {
+                dealloc(block.pointer.as_ptr(), Layout::from_size_align(block.len(), block.len()).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn a_region_is_zeroed_rounded_up_and_given_back() {
+        let heap = Arc::new(Heap(AtomicUsize::new(0)));
+        let pages: Pages = heap.clone();
+        let region = DmaRegion::new(&pages, 5000, Zone::Dma32).unwrap();
+        assert_eq!((region.len(), region.bus_address() % 8192), (8192, 0));
+        assert!((0..8192).step_by(8).all(|offset| region.read_u64(offset) == 0));
+        drop(region);
+        assert_eq!(heap.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn integers_are_little_endian_in_memory() {
+        let pages: Pages = Arc::new(Heap(AtomicUsize::new(0)));
+        let region = DmaRegion::new(&pages, 16, Zone::Normal).unwrap();
+        region.write_u32(4, 0x0403_0201);
+        let mut bytes = [0; 6];
+        region.read_bytes(3, &mut bytes);
+        assert_eq!(bytes, [0, 1, 2, 3, 4, 0]);
+        region.write_bytes(8, &[0xff; 8]);
+        assert_eq!((region.read_u64(8), region.read_u16(4)), (u64::MAX, 0x0201));
+    }
+
+    #[test]
+    fn exhaustion_is_an_error_that_names_the_size() {
+        let pages: Pages = Arc::new(Heap(AtomicUsize::new(0)));
+        let error = DmaRegion::new(&pages, 2 << 20, Zone::Dma).unwrap_err();
+        assert_eq!(error.to_string(), "no 2097152 bytes of DMA memory left in zone Dma");
+    }
+
+    #[test]
+    #[should_panic(expected = "DMA access of 8 bytes at 0xffc")]
+    #[cfg(debug_assertions)]
+    fn an_access_past_the_end_fails_a_debug_assertion() {
+        let pages: Pages = Arc::new(Heap(AtomicUsize::new(0)));
+        let _ = DmaRegion::new(&pages, 4096, Zone::Dma).unwrap().read_u64(4092);
+    }
+}

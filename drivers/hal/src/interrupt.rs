@@ -72,3 +72,40 @@ impl Interrupt for InterruptSignal {
     }
     fn rearm(&self) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::AtomicUsize;
+    use core::task::Waker;
+    use std::task::Wake;
+
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_signal_raised_before_the_wait_is_not_lost_and_several_count_as_one() {
+        let signal = InterruptSignal::new();
+        let mut context = Context::from_waker(Waker::noop());
+        signal.raise();
+        signal.raise();
+        assert!(signal.poll_raised(&mut context).is_ready());
+        assert!(signal.poll_raised(&mut context).is_pending());
+    }
+
+    #[test]
+    fn raising_wakes_the_waiting_task_once() {
+        let signal = InterruptSignal::new();
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let waker = Waker::from(count.clone());
+        assert!(signal.poll_raised(&mut Context::from_waker(&waker)).is_pending());
+        signal.raise();
+        signal.raise();
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    }
+}

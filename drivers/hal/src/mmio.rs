@@ -109,3 +109,84 @@ impl<M: Mmio> Mmio for SubWindow<M> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    /// Plain bytes that behave as the trait asks.
+    struct Bytes(RefCell<Vec<u8>>);
+
+    impl Bytes {
+        fn get<const N: usize>(&self, offset: usize) -> [u8; N] {
+            let bytes = self.0.borrow();
+            bytes.get(offset..offset + N).map_or([0xff; N], |part| part.try_into().unwrap())
+        }
+        fn set<const N: usize>(&self, offset: usize, value: [u8; N]) {
+            if let Some(part) = self.0.borrow_mut().get_mut(offset..offset + N) {
+                part.copy_from_slice(&value);
+            }
+        }
+    }
+
+    impl Mmio for Bytes {
+        fn len(&self) -> usize {
+            self.0.borrow().len()
+        }
+        fn read_u8(&self, offset: usize) -> u8 {
+            u8::from_le_bytes(self.get(offset))
+        }
+        fn read_u16(&self, offset: usize) -> u16 {
+            u16::from_le_bytes(self.get(offset))
+        }
+        fn read_u32(&self, offset: usize) -> u32 {
+            u32::from_le_bytes(self.get(offset))
+        }
+        fn write_u8(&self, offset: usize, value: u8) {
+            self.set(offset, value.to_le_bytes());
+        }
+        fn write_u16(&self, offset: usize, value: u16) {
+            self.set(offset, value.to_le_bytes());
+        }
+        fn write_u32(&self, offset: usize, value: u32) {
+            self.set(offset, value.to_le_bytes());
+        }
+    }
+
+    fn counting(len: u8) -> Bytes {
+        Bytes(RefCell::new((0..len).collect()))
+    }
+
+    #[test]
+    fn a_wide_read_takes_the_lower_half_first() {
+        assert_eq!(counting(16).read_u64(4), 0x0b0a_0908_0706_0504);
+    }
+
+    #[test]
+    fn a_sub_window_starts_at_its_offset() {
+        let window = SubWindow::new(counting(32), 8, 8);
+        assert_eq!((window.len(), window.read_u16(2)), (8, 0x0b0a));
+        window.write_u32(4, 0xdead_beef);
+        assert_eq!(window.read_u32(4), 0xdead_beef);
+    }
+
+    #[test]
+    fn an_access_past_a_sub_window_reads_ones_and_writes_nothing() {
+        let bytes = counting(32);
+        let window = SubWindow::new(&bytes, 8, 8);
+        window.write_u32(6, 0);
+        window.write_u8(usize::MAX, 0);
+        assert_eq!(
+            (window.read_u32(6), window.read_u8(8), window.read_u16(usize::MAX)),
+            (u32::MAX, u8::MAX, u16::MAX)
+        );
+        assert_eq!(bytes.0.into_inner(), (0..32).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn a_sub_window_is_cut_to_what_is_there() {
+        assert_eq!(SubWindow::new(counting(16), 12, 100).len(), 4);
+        assert!(SubWindow::new(counting(16), 100, 4).is_empty());
+    }
+}
