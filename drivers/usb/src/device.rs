@@ -342,6 +342,16 @@ pub trait UsbDevice {
 
     /// Port reset and address again. All pipes are dead afterwards; the configuration has to be set anew.
     fn reset(&self) -> impl Future<Output = Result<(), TransferError>>;
+
+    /// Switches the power of the device's port off and on again, then does what [`UsbDevice::reset`] does: the last
+    /// resort before a device is given up.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError::NotThere`] where the port's power cannot be switched, which is the default.
+    fn power_cycle(&self) -> impl Future<Output = Result<(), TransferError>> {
+        core::future::ready(Err(TransferError::NotThere))
+    }
 }
 
 /// One bulk or interrupt endpoint. Dropping the pipe stops the endpoint; its buffers are freed when it stands still.
