@@ -1,3 +1,5 @@
 //! An image that answers pings.
 #![no_std]
 #![no_main]
+
+use kernel as _;

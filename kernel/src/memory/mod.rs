@@ -1,0 +1,4 @@
+//! Physical frames, page tables, the heap.
+
+#[cfg(feature = "boot")]
+pub mod heap;
