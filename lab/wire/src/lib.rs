@@ -13,6 +13,7 @@
 //! | [`host`] | the host: ARP, DHCP service, echo replies, raw frames |
 //! | [`ping`] | the ping client: paced or pipelined, with round-trip times |
 //! | [`dhcp`] | the DHCP server (RFC 2131), one lease |
+//! | [`packet`] | frames read and built |
 //! | [`fragments`] | IPv4 fragmentation and reassembly (RFC 791) |
 //!
 //! The host knows nothing of the kernel's network layer, and nothing is shared with it: packets are built and checked
@@ -20,7 +21,14 @@
 #![forbid(unsafe_code)]
 
 pub mod cable;
+pub mod dhcp;
+pub mod fragments;
+pub mod host;
+pub mod packet;
+pub mod ping;
 pub mod qemu;
 pub mod tap;
 
 pub use cable::{Cable, FrameReceiver, FrameSender};
+pub use host::{Host, HostConfiguration};
+pub use ping::{EchoReply, Pace, PingOutcome, PingRequest};
