@@ -206,10 +206,8 @@ impl Connection {
         let id = packet.id;
         match packet.body {
             Body::Hello { .. } => self.presence = Presence::Absent,
-            Body::DeviceDisconnectAcknowledge => {
-                if self.presence == Presence::Leaving {
-                    self.presence = Presence::Absent;
-                }
+            Body::DeviceDisconnectAcknowledge if self.presence == Presence::Leaving => {
+                self.presence = Presence::Absent;
             }
             // A request that crossed our disconnect: its device is gone, and so is whoever waits for it.
             _ if !matches!(self.presence, Presence::Present(_)) => {}
