@@ -7,6 +7,7 @@
 extern crate alloc;
 
 pub mod memory;
+pub mod net;
 pub mod report;
 
 #[cfg(any(feature = "boot", test))]

@@ -81,6 +81,14 @@ impl DmaRegion {
         self.block.bus_address
     }
 
+    /// The first byte, as the processor addresses it, for a ring library that keeps its structures in the region by
+    /// itself. Whoever dereferences it sees to the type's rules: no references while the device may write, nothing
+    /// after the drop.
+    #[must_use]
+    pub fn pointer(&self) -> NonNull<u8> {
+        self.block.pointer
+    }
+
     fn place<T>(&self, offset: usize) -> Option<NonNull<T>> {
         let inside = offset.checked_add(size_of::<T>()).is_some_and(|end| end <= self.len());
         let aligned = offset.is_multiple_of(align_of::<T>());
