@@ -1,1 +1,33 @@
-//! The host tool: builds images, boots them in QEMU, pings them, benchmarks them
+//! The host tool as a library: builds images, boots them in QEMU, pings them, measures them.
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | [`arguments`] | the command line of `skiff` |
+//! | [`image`] | cargo builds the image; the file that boots is cut out of what it linked |
+//! | [`qemu`] | QEMU found or installed, its command line, its monitor, one at a time |
+//! | [`nic`] | the network cards a guest can have, and what they are plugged into |
+//! | [`guest`] | a running guest: started, watched, stopped, never outliving its owner |
+//! | [`console`] | what the guest says on its serial console |
+//! | [`symbols`] | an exception's addresses turned into functions and lines |
+//! | [`run`] | `skiff run`: boot, ping, report; or hold a tap |
+//! | [`wired`] | a guest whose cards are wired to hosts of ours |
+//! | [`report`] | the summary, for people and as JSON |
+#![forbid(unsafe_code)]
+
+pub mod arguments;
+pub mod console;
+pub mod error;
+pub mod guest;
+pub mod image;
+pub mod nic;
+pub mod progress;
+pub mod qemu;
+pub mod report;
+pub mod run;
+pub mod statistics;
+pub mod stop;
+pub mod symbols;
+pub mod tap;
+pub mod wired;
+
+pub use error::Error;

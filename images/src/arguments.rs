@@ -1,0 +1,163 @@
+//! The command line of `skiff`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::guest::MachineType;
+use crate::nic::Nic;
+
+/// Builds Skiff images, boots them in QEMU and pings them.
+///
+/// Without a command it does what `skiff run` does: builds the image, boots it, pings it ten times and says how it went.
+/// Nothing else needs to run: the other end of the network cable is part of this tool.
+#[derive(Debug, Parser)]
+#[command(
+    name = "skiff",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  skiff run --count 1000 --flood        a thousand pings as fast as they are answered
+  skiff run --nic virtio --nic virtio   two network cards, each pinged
+  skiff run --tap tap0                  on a tap: ping it from this machine with any program
+  skiff run --interactive               leave it up, with its console here
+  skiff image --format elf --out skiff.elf --cmdline 'ip=10.0.0.2/24 gw=10.0.0.1'
+
+Exit status: 0 every ping was answered; 1 pings were lost or the guest died; 2 wrong arguments;
+3 nothing could be started (the build failed, QEMU is missing).
+
+Environment: SKIFF_QEMU names the QEMU to use."
+)]
+pub struct Arguments {
+    /// What to do; `run` when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<CommandArguments>,
+    /// Arguments of `run`, when nothing is said.
+    #[command(flatten)]
+    pub run: RunArguments,
+}
+
+/// What `skiff` can do.
+#[derive(Debug, Subcommand)]
+pub enum CommandArguments {
+    /// Build the image, boot it in QEMU, ping it, and say how it went
+    Run(RunArguments),
+    /// Build the image and write it to a file, to be booted elsewhere
+    Image(ImageArguments),
+}
+
+/// Arguments of `skiff run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArguments {
+    /// Network card of the guest; give it several times for several cards
+    #[arg(long, value_enum, value_name = "NIC")]
+    pub nic: Vec<Nic>,
+    /// Number of pings to each card
+    #[arg(long, default_value_t = 10)]
+    pub count: u64,
+    /// Bytes of data in each ping, at most 65507
+    #[arg(long, default_value_t = 56, value_parser = clap::value_parser!(u16).range(..=65507))]
+    pub size: u16,
+    /// Time from one ping to the next: 100ms, 1s, ...
+    #[arg(long, default_value = "100ms", value_parser = parse_duration)]
+    pub interval: Duration,
+    /// Ping as fast as answers come back, 32 under way at once
+    #[arg(long, conflicts_with = "interval")]
+    pub flood: bool,
+    /// Attach the card to this tap interface and ping nothing: prints `ready: ADDRESS` and waits
+    ///
+    /// A tap that does not exist is made, by root, and goes when the guest goes. Several cards need a tap each.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["count", "size", "interval", "flood"])]
+    pub tap: Vec<String>,
+    /// With --tap or --interactive: end after this time; without it on Ctrl-C or when the guest stops
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// Memory of the guest in MiB
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    pub memory: u32,
+    /// The machine that QEMU plays
+    #[arg(long, value_enum, default_value_t = MachineType::Q35)]
+    pub machine: MachineType,
+    /// Options for the image: ip=10.0.0.2/24 gw=10.0.0.1 log=debug ...; without ip= it asks DHCP
+    #[arg(long, default_value = "", value_name = "OPTIONS", hide_default_value = true)]
+    pub cmdline: String,
+    /// Print the summary as one JSON object on one line, and nothing else
+    #[arg(long)]
+    pub json: bool,
+    /// Leave the guest up with its serial console on this terminal, and ping nothing
+    #[arg(long)]
+    pub interactive: bool,
+}
+
+/// Arguments of `skiff image`.
+#[derive(Clone, Debug, Args)]
+pub struct ImageArguments {
+    /// What kind of file
+    #[arg(long, value_enum, default_value_t = ImageFormat::Elf)]
+    pub format: ImageFormat,
+    /// The file to write; the same with symbols is written beside it as FILE.debug
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Options for the image, built into it; those that a loader passes are added to them
+    #[arg(long, default_value = "", value_name = "OPTIONS", hide_default_value = true)]
+    pub cmdline: String,
+}
+
+/// Kinds of image files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ImageFormat {
+    /// ELF with a PVH entry: for QEMU's -kernel and other PVH loaders
+    Elf,
+}
+
+/// Reads `250us`, `100ms`, `1.5s`, `2m`; a bare number is seconds.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits =
+        text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" | "" => 1.0,
+        "m" | "min" => 60.0,
+        _ => return Err(format!("'{unit}' is not one of us, ms, s, m")),
+    };
+    let number: f64 = number.parse().map_err(|_| format!("'{number}' is not a number"))?;
+    Duration::try_from_secs_f64(number * scale).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn nothing_said_is_a_run_and_so_are_its_options_alone() {
+        let arguments = Arguments::parse_from(["skiff"]);
+        assert!(arguments.command.is_none());
+        assert_eq!((arguments.run.count, arguments.run.size, arguments.run.memory), (10, 56, 32));
+        let arguments = Arguments::parse_from(["skiff", "--flood", "--count", "5"]);
+        assert!(arguments.command.is_none() && arguments.run.flood);
+    }
+
+    #[test]
+    fn durations_take_the_usual_units() {
+        assert_eq!(parse_duration("100ms"), Ok(Duration::from_millis(100)));
+        assert_eq!(parse_duration("60s"), Ok(Duration::from_secs(60)));
+        assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("3"), Ok(Duration::from_secs(3)));
+        assert!(
+            parse_duration("3 parsecs").is_err()
+                && parse_duration("").is_err()
+                && parse_duration("-1s").is_err()
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! What can go wrong on the host's side, and what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Why a command could not do its work.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The image did not build; the compiler's words.
+    Build(String),
+    /// What was built is not an ELF file that can be booted.
+    Elf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A program that is needed is not there, and could not be installed; what to do.
+    Missing {
+        /// The program.
+        program: &'static str,
+        /// How the user gets it.
+        remedy: String,
+    },
+    /// The guest ended before it should; what is known about it.
+    GuestDied(String),
+    /// The guest runs but did not do what was waited for.
+    GuestStalled {
+        /// What was waited for.
+        waiting_for: String,
+        /// Its last console lines.
+        console: String,
+    },
+    /// QEMU's monitor answered with an error.
+    Monitor(String),
+    /// The user asked for a combination that does not exist.
+    Usage(String),
+    /// The system refused something.
+    System {
+        /// What was tried.
+        action: String,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Says what was tried when `source` happened.
+    pub fn system(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let action = action.into();
+        move |source| Self::System { action, source }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Build(messages) => write!(formatter, "the image does not build:\n{messages}"),
+            Self::Elf { path, problem } => write!(formatter, "{}: {problem}", path.display()),
+            Self::Missing { program, remedy } => write!(formatter, "{program} is missing: {remedy}"),
+            Self::GuestDied(report) => write!(formatter, "the guest died.\n{report}"),
+            Self::GuestStalled { waiting_for, console } => {
+                write!(
+                    formatter,
+                    "the guest runs, but {waiting_for} did not happen. Its last words:\n{console}"
+                )
+            }
+            Self::Monitor(message) => write!(formatter, "QEMU's monitor: {message}"),
+            Self::Usage(message) => formatter.write_str(message),
+            Self::System { action, source } => write!(formatter, "{action}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::System { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! What the tool is doing right now, on the terminal; nothing where there is none.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// A line with a spinner on standard error, gone when the work is done. Silent when standard error is no terminal.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// Begins with what is being done.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.set_style(ProgressStyle::default_spinner());
+        bar.set_message(message.into());
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self(bar)
+    }
+
+    /// What is being done now.
+    pub fn update(&self, message: impl Into<String>) {
+        self.0.set_message(message.into());
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

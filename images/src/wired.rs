@@ -1,0 +1,96 @@
+//! A guest whose network cards are wired to hosts of ours, each in a network of its own.
+//!
+//! Card number N is in 10.0.N.0/24: our host is `.1` and leases `.2` by DHCP.
+
+use std::net::Ipv4Addr;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use lab_wire::{Host, HostConfiguration};
+
+use crate::error::Error;
+use crate::guest::{Guest, GuestConfiguration};
+use crate::qemu::Qemu;
+
+/// How long a guest may take to get its addresses: generous, only against a hang.
+pub const BOOT_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long a guest may take to power off: generous, only against a hang.
+pub const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long one host is served before the next one's turn.
+const TURN: Duration = Duration::from_millis(1);
+
+/// A guest and the hosts at the ends of its cables.
+pub struct WiredGuest {
+    /// The guest.
+    pub guest: Guest,
+    /// The host of each card, in order.
+    pub hosts: Vec<Host>,
+    macs: Vec<[u8; 6]>,
+}
+
+impl WiredGuest {
+    /// Starts the guest; each of its cards must be on a cable.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Guest::start`]; [`Error::Usage`] for a card on a tap.
+    pub fn start(qemu: &Qemu, configuration: &GuestConfiguration) -> Result<Self, Error> {
+        let (guest, cables) = Guest::start(qemu, configuration)?;
+        let hosts: Option<Vec<Host>> = (0_u8..)
+            .zip(cables)
+            .map(|(network, cable)| Some(Host::new(cable?, HostConfiguration::of_network(network))))
+            .collect();
+        let hosts = hosts.ok_or_else(|| Error::Usage("a card on a tap has no host of ours".into()))?;
+        Ok(Self { guest, hosts, macs: configuration.slots.iter().map(|slot| slot.mac).collect() })
+    }
+
+    /// Waits until every card has its address, serving ARP and DHCP meanwhile. Ends early when `stop` is set.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Guest::wait_until`].
+    pub fn wait_ready(&mut self, stop: Option<&AtomicBool>) -> Result<(), Error> {
+        let Self { guest, hosts, macs } = self;
+        guest.wait_until(
+            "an address on every network card",
+            BOOT_LIMIT,
+            stop,
+            &mut || serve(hosts),
+            &mut |transcript| macs.iter().all(|mac| transcript.ready_by_mac(*mac).is_some()),
+        )
+    }
+
+    /// The address of a card, once it has one.
+    pub fn address(&mut self, card: usize) -> Option<Ipv4Addr> {
+        let mac = *self.macs.get(card)?;
+        self.guest.transcript().ready_by_mac(mac).map(|ready| ready.address)
+    }
+
+    /// Answers what the guest asks of its networks, for a moment.
+    pub fn serve(&mut self) {
+        serve(&mut self.hosts);
+    }
+
+    /// Presses the power button and serves the networks until the guest is off.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Guest::shut_down`].
+    pub fn shut_down(&mut self) -> Result<(), Error> {
+        let Self { guest, hosts, .. } = self;
+        guest.shut_down(POWER_OFF_LIMIT, &mut || serve(hosts))
+    }
+}
+
+fn serve(hosts: &mut [Host]) {
+    let mut served = false;
+    for host in hosts {
+        // A guest that has just ended closes its cables first; whoever watches it will see.
+        served |= host.serve(TURN).is_ok();
+    }
+    if !served {
+        std::thread::sleep(TURN);
+    }
+}
