@@ -2,4 +2,10 @@
 #![no_std]
 #![no_main]
 
-use kernel as _;
+use kernel::System;
+
+kernel::application!(respond);
+
+async fn respond(_system: System) {
+    core::future::pending().await
+}

@@ -6,7 +6,7 @@ mod entry;
 mod loader;
 mod memory_functions;
 #[cfg(feature = "boot")]
-mod stacks;
+pub mod stacks;
 #[cfg(feature = "boot")]
 mod start;
 

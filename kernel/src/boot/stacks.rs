@@ -23,15 +23,15 @@ pub type InterruptStack = Stack<{ 8 * 1024 }>;
 /// Exceptions format and print a report.
 pub type ExceptionStack = Stack<{ 16 * 1024 }>;
 
-/// All stacks.
+/// All stacks, in one piece of memory.
 #[repr(C, align(4096))]
 pub struct Stacks {
     pub main: MainStack,
-    pub interrupt: InterruptStack,
-    pub exception: ExceptionStack,
-    pub non_maskable: ExceptionStack,
-    pub double_fault: ExceptionStack,
-    pub machine_check: ExceptionStack,
+    interrupt: InterruptStack,
+    exception: ExceptionStack,
+    non_maskable: ExceptionStack,
+    double_fault: ExceptionStack,
+    machine_check: ExceptionStack,
 }
 
 /// The memory of the stacks; only the processor's stack pointer ever refers to it.
@@ -46,21 +46,70 @@ pub static STACKS: StackMemory =
     // SAFETY: arrays of bytes; all zeroes is a value.
     StackMemory(UnsafeCell::new(unsafe { core::mem::zeroed() }));
 
+/// One of the stacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    Main,
+    Interrupt,
+    Exception,
+    NonMaskable,
+    DoubleFault,
+    MachineCheck,
+}
+
+impl Which {
+    /// The stacks that the processor switches to, in the order of its table.
+    pub const ON_INTERRUPT: [Self; 5] =
+        [Self::Interrupt, Self::Exception, Self::NonMaskable, Self::DoubleFault, Self::MachineCheck];
+
+    /// The place of the stack in the task state's table, from 0.
+    pub const fn table_index(self) -> usize {
+        match self {
+            Self::Main | Self::Interrupt => 0,
+            Self::Exception => 1,
+            Self::NonMaskable => 2,
+            Self::DoubleFault => 3,
+            Self::MachineCheck => 4,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Main => "main",
+            Self::Interrupt => "interrupt",
+            Self::Exception => "exception",
+            Self::NonMaskable => "non-maskable interrupt",
+            Self::DoubleFault => "double fault",
+            Self::MachineCheck => "machine check",
+        }
+    }
+
+    /// Offset and size, guard page included.
+    const fn place(self) -> (usize, usize) {
+        match self {
+            Self::Main => (offset_of!(Stacks, main), size_of::<MainStack>()),
+            Self::Interrupt => (offset_of!(Stacks, interrupt), size_of::<InterruptStack>()),
+            Self::Exception => (offset_of!(Stacks, exception), size_of::<ExceptionStack>()),
+            Self::NonMaskable => (offset_of!(Stacks, non_maskable), size_of::<ExceptionStack>()),
+            Self::DoubleFault => (offset_of!(Stacks, double_fault), size_of::<ExceptionStack>()),
+            Self::MachineCheck => (offset_of!(Stacks, machine_check), size_of::<ExceptionStack>()),
+        }
+    }
+}
+
+/// The address after a stack's last byte, where the stack pointer starts.
+pub fn top(which: Which) -> u64 {
+    let (offset, size) = which.place();
+    STACKS.0.get() as u64 + (offset + size) as u64
+}
+
 /// The name, guard page and stack of each stack, by address.
-#[allow(dead_code, reason = "the final page tables will ask")]
 pub fn regions() -> [(&'static str, Range<u64>, Range<u64>); 6] {
-    let base = STACKS.0.get() as u64;
-    let region = |name, offset: usize, size: usize| {
-        let bottom = base + offset as u64;
-        let memory = bottom + PAGE_SIZE as u64;
-        (name, bottom..memory, memory..bottom + size as u64)
-    };
-    [
-        region("main", offset_of!(Stacks, main), size_of::<MainStack>()),
-        region("interrupt", offset_of!(Stacks, interrupt), size_of::<InterruptStack>()),
-        region("exception", offset_of!(Stacks, exception), size_of::<ExceptionStack>()),
-        region("non-maskable interrupt", offset_of!(Stacks, non_maskable), size_of::<ExceptionStack>()),
-        region("double fault", offset_of!(Stacks, double_fault), size_of::<ExceptionStack>()),
-        region("machine check", offset_of!(Stacks, machine_check), size_of::<ExceptionStack>()),
-    ]
+    let [a, b, c, d, e] = Which::ON_INTERRUPT;
+    [Which::Main, a, b, c, d, e].map(|which| {
+        let end = top(which);
+        let start = end - which.place().1 as u64;
+        let memory = start + PAGE_SIZE as u64;
+        (which.name(), start..memory, memory..end)
+    })
 }

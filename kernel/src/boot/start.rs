@@ -1,20 +1,129 @@
 //! The order in which the machine comes up.
 
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::future::Future;
+use core::pin::Pin;
+
+use hal::time::Clock;
+
+use super::entry::EARLY_MAP_END;
 use super::loader::Information;
-use crate::{console, power};
+use super::stacks;
+use crate::command_line::Options;
+use crate::firmware::configuration;
+use crate::firmware::interrupt_map::Signal;
+use crate::firmware::tables::{self, Platform};
+use crate::interrupt::dispatch::DeviceInterrupt;
+use crate::interrupt::{descriptor, dispatch};
+use crate::memory::address_space::{self, SetupError};
+use crate::memory::frames::FRAMES;
+use crate::memory::map::MemoryMap;
+use crate::system::System;
+use crate::time::SystemClock;
+use crate::{console, executor, power, time};
+
+/// Longest command line that is kept, in bytes.
+const COMMAND_LINE_LIMIT: usize = 2048;
+/// The file in QEMU's firmware configuration that adds to the command line.
+const COMMAND_LINE_FILE: &str = "opt/skiff/cmdline";
+
+unsafe extern "Rust" {
+    /// What [`crate::application!`] defines.
+    fn skiff_application(system: System) -> Pin<Box<dyn Future<Output = ()>>>;
+}
 
 /// Called once by the entry code, on the main stack, with the first GiB mapped onto itself.
 pub(super) extern "C" fn start(start_info: u32, entry_time_stamp: u64) -> ! {
     console::initialise();
     console::event("entry", format_args!(" version={}", env!("CARGO_PKG_VERSION")));
-    let _ = entry_time_stamp;
     // SAFETY: the address is what the loader left in ebx.
-    if let Some(information) = unsafe { Information::from_pvh(start_info) } {
-        log::info!("command line: {:?}", core::str::from_utf8(information.command_line()));
-        log::info!("ACPI root pointer: {:x?}", information.root_pointer());
-        for region in information.memory_map() {
-            log::info!("memory {:#x} + {:#x} type {}", region.addr, region.size, region.ty);
+    let Some(information) = (unsafe { Information::from_pvh(start_info) }) else {
+        panic!("the loader's start info at {start_info:#x} is not one");
+    };
+    let root_pointer = information.root_pointer();
+    let command_line = set_up_memory(&information);
+    // SAFETY: once, here; interrupts are off, and the stacks have their final mapping.
+    unsafe { descriptor::load() };
+
+    let options = read_options(&command_line);
+    let platform = tables::read(root_pointer).unwrap_or_else(|error| {
+        log::warn!("{error}");
+        Platform::default()
+    });
+    power::initialise(platform.power);
+    if let Err(error) = dispatch::initialise(&platform.interrupts) {
+        panic!("{error}");
+    }
+    time::initialise(entry_time_stamp, platform.power.timer);
+    log::debug!("ACPI: {platform:x?}");
+    let interrupts = platform.interrupts;
+    let listen = move |isa: u8| {
+        let (interrupt, signal) = interrupts.resolve(isa, Signal::PCI);
+        DeviceInterrupt::line(interrupt, signal)
+    };
+    spawn(async move {
+        match power::power_button(listen).await {
+            Ok(()) => shut_down(power::Reason::PowerButton),
+            Err(error) => log::warn!("{error}"),
+        }
+    });
+    // SAFETY: `application!` defines the function with this signature.
+    let application = unsafe { skiff_application(System { options, clock: SystemClock }) };
+    spawn(async move {
+        application.await;
+        shut_down(power::Reason::Application)
+    });
+    log::info!("up after {} us", SystemClock.now().nanoseconds() / 1000);
+    executor::run()
+}
+
+/// Runs one of the first tasks, for which there is always room.
+fn spawn(task: impl Future<Output = ()> + 'static) {
+    if let Err(error) = executor::spawn(task) {
+        panic!("{error}");
+    }
+}
+
+fn shut_down(reason: power::Reason) -> ! {
+    let (total, used) = FRAMES.statistics();
+    console::event("memory", format_args!(" total_bytes={total} used_bytes={used}"));
+    power::exit(reason, 0)
+}
+
+/// Maps and hands out all memory; gives the loader's command line, which is copied first: what the loader left is
+/// overwritten from then on.
+fn set_up_memory(information: &Information) -> String {
+    let mut command_line = [0; COMMAND_LINE_LIMIT];
+    let text = information.command_line();
+    let kept = text.len().min(COMMAND_LINE_LIMIT);
+    command_line[..kept].copy_from_slice(&text[..kept]);
+    let memory = MemoryMap::from_entries(
+        information.memory_map().iter().map(|entry| (entry.addr, entry.size, entry.ty == MEMORY)),
+    );
+    let guards = stacks::regions().into_iter().map(|(_, guard, _)| guard);
+    let result = memory.map_err(SetupError::Map).and_then(|memory| {
+        // SAFETY: once, here; nothing of the loader's is read after this.
+        unsafe { address_space::initialise(memory, EARLY_MAP_END, guards) }
+    });
+    if let Err(error) = result {
+        panic!("memory cannot be set up: {error}");
+    }
+    String::from_utf8_lossy(&command_line[..kept]).into_owned()
+}
+
+/// The type of usable memory in PVH's memory map.
+const MEMORY: u32 = 1;
+
+fn read_options(command_line: &str) -> Options {
+    let mut options = Options::default();
+    let file = configuration::file(COMMAND_LINE_FILE).unwrap_or_default();
+    for text in [command_line, &file] {
+        for problem in options.apply(text) {
+            log::warn!("{problem}");
         }
     }
-    power::exit(power::Reason::Application, 0)
+    log::set_max_level(options.log);
+    power::set_panic_action(options.panic);
+    options
 }
