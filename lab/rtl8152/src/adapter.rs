@@ -162,6 +162,17 @@ impl Adapter {
         }
     }
 
+    /// Pulls the adapter out if it is in, and plugs another in at once. The fault plan stays the first one's, and so do
+    /// the counts.
+    pub fn replace(&mut self, config: Config, now: Duration) {
+        self.advance(now);
+        let faults = std::mem::take(&mut self.config.faults);
+        self.config = Config { faults, ..config };
+        self.link_back_at = None;
+        self.eject_at = None;
+        self.power_on(self.config.storage_first, now);
+    }
+
     /// Plugs the network cable in (to a partner of at most this speed) or out.
     pub fn set_cable(&mut self, partner: Option<LinkSpeed>, now: Duration) {
         self.advance(now);
