@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::dongle_command::DongleArguments;
 use crate::guest::MachineType;
 use crate::nic::Nic;
 
@@ -46,6 +47,8 @@ pub enum CommandArguments {
     Run(RunArguments),
     /// Build the image and write it to a file, to be booted elsewhere
     Image(ImageArguments),
+    /// A virtual USB network adapter of the RTL8152 family, to be plugged into any QEMU guest
+    Dongle(DongleArguments),
 }
 
 /// Arguments of `skiff run`.

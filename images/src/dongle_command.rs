@@ -112,8 +112,8 @@ impl DongleArguments {
             }
         }
         if let Some(path) = &self.faults {
-            let text = fs::read_to_string(path)
-                .map_err(Error::system(format!("cannot read {}", path.display())))?;
+            let text =
+                fs::read_to_string(path).map_err(Error::system(format!("cannot read {}", path.display())))?;
             config.faults =
                 text.parse().map_err(|error| Error::Usage(format!("{}: {error}", path.display())))?;
         }
@@ -138,8 +138,7 @@ impl DongleArguments {
 
     fn log(&self) -> Result<Option<AccessLog>, Error> {
         let Some(path) = &self.log else { return Ok(None) };
-        let file =
-            File::create(path).map_err(Error::system(format!("cannot write {}", path.display())))?;
+        let file = File::create(path).map_err(Error::system(format!("cannot write {}", path.display())))?;
         Ok(Some(Box::new(BufWriter::new(file))))
     }
 }

@@ -6,6 +6,7 @@
 //! | [`image`] | cargo builds the image; the file that boots is cut out of what it linked |
 //! | [`qemu`] | QEMU found or installed, its command line, its monitor, one at a time |
 //! | [`nic`] | the network cards a guest can have, and what they are plugged into |
+//! | [`dongle`], [`dongle_command`] | the virtual USB adapter in real time; `skiff dongle`: it alone |
 //! | [`guest`] | a running guest: started, watched, stopped, never outliving its owner |
 //! | [`console`] | what the guest says on its serial console |
 //! | [`symbols`] | an exception's addresses turned into functions and lines |
@@ -16,6 +17,8 @@
 
 pub mod arguments;
 pub mod console;
+pub mod dongle;
+pub mod dongle_command;
 pub mod error;
 pub mod guest;
 pub mod image;
