@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use lab_rtl8152::descriptors::UnknownField;
 use lab_rtl8152::{Adapter, Config, Disconnect, LinkSpeed};
+use lab_usbredir::ProtocolError;
 use lab_usbredir::serve::{End, Input, Inputs, Surroundings};
 use lab_wire::{Cable, FrameReceiver, FrameSender};
 
@@ -58,6 +59,8 @@ pub struct Dongle {
 struct Outside {
     cables: Vec<Box<dyn FrameSender>>,
     log: Option<AccessLog>,
+    /// How many more violations of the protocol are reported: a guest must not fill the log.
+    complaints: u32,
 }
 
 impl Surroundings<Adapter> for Outside {
@@ -89,6 +92,13 @@ impl Surroundings<Adapter> for Outside {
             let _ = log.flush();
         }
     }
+
+    fn protocol_error(&mut self, error: ProtocolError) {
+        if self.complaints > 0 {
+            self.complaints -= 1;
+            eprintln!("virtual adapter: {error}");
+        }
+    }
 }
 
 impl Dongle {
@@ -110,7 +120,7 @@ impl Dongle {
             let to_inputs = inputs.sender();
             thread::spawn(move || forward(receiver, &to_inputs));
         }
-        Ok(Self { adapter, outside: Outside { cables: senders, log }, inputs })
+        Ok(Self { adapter, outside: Outside { cables: senders, log, complaints: 10 }, inputs })
     }
 
     /// For commands and guests from other threads.

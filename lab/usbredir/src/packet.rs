@@ -31,17 +31,18 @@ pub enum Status {
 }
 
 impl Status {
-    fn from_number(kind: u32, value: u8) -> Result<Self, ProtocolError> {
-        Ok(match value {
+    /// What a number stands for. A number without a meaning is [`Status::Invalid`]: in requests the field is not used,
+    /// and QEMU leaves whatever its stack held there.
+    fn from_number(value: u8) -> Self {
+        match value {
             0 => Self::Success,
             1 => Self::Cancelled,
-            2 => Self::Invalid,
             3 => Self::InputOutputError,
             4 => Self::Stall,
             5 => Self::TimedOut,
             6 => Self::Babble,
-            _ => return Err(ProtocolError::BadField { kind, field: "status", value: value.into() }),
-        })
+            _ => Self::Invalid,
+        }
     }
 }
 
@@ -233,7 +234,7 @@ impl Body {
     /// Names the packet type and what is wrong with it.
     pub fn parse(kind: u32, bytes: &[u8], common: Capabilities) -> Result<Self, ProtocolError> {
         let mut f = Fields::new(kind, bytes);
-        let status = |value| Status::from_number(kind, value);
+        let status = Status::from_number;
         let body = match kind {
             0 => {
                 let version = f.bytes::<64>()?;
@@ -287,11 +288,11 @@ impl Body {
             }
             6 => Self::SetConfiguration { configuration: f.u8()? },
             7 => Self::GetConfiguration,
-            8 => Self::ConfigurationStatus { status: status(f.u8()?)?, configuration: f.u8()? },
+            8 => Self::ConfigurationStatus { status: status(f.u8()?), configuration: f.u8()? },
             9 => Self::SetAlternateSetting { interface: f.u8()?, alternate: f.u8()? },
             10 => Self::GetAlternateSetting { interface: f.u8()? },
             11 => Self::AlternateSettingStatus {
-                status: status(f.u8()?)?,
+                status: status(f.u8()?),
                 interface: f.u8()?,
                 alternate: f.u8()?,
             },
@@ -301,15 +302,13 @@ impl Body {
                 transfers: f.u8()?,
             },
             13 => Self::StopIsochronousStream { endpoint: f.u8()? },
-            14 => Self::IsochronousStreamStatus { status: status(f.u8()?)?, endpoint: f.u8()? },
+            14 => Self::IsochronousStreamStatus { status: status(f.u8()?), endpoint: f.u8()? },
             15 => Self::StartInterruptReceiving { endpoint: f.u8()? },
             16 => Self::StopInterruptReceiving { endpoint: f.u8()? },
-            17 => Self::InterruptReceivingStatus { status: status(f.u8()?)?, endpoint: f.u8()? },
+            17 => Self::InterruptReceivingStatus { status: status(f.u8()?), endpoint: f.u8()? },
             18 => Self::AllocateBulkStreams { endpoints: f.u32()?, streams: f.u32()? },
             19 => Self::FreeBulkStreams { endpoints: f.u32()? },
-            20 => {
-                Self::BulkStreamsStatus { endpoints: f.u32()?, streams: f.u32()?, status: status(f.u8()?)? }
-            }
+            20 => Self::BulkStreamsStatus { endpoints: f.u32()?, streams: f.u32()?, status: status(f.u8()?) },
             21 => Self::CancelDataPacket,
             22 => Self::FilterReject,
             23 => {
@@ -325,12 +324,12 @@ impl Body {
                 transfers: f.u8()?,
             },
             26 => Self::StopBulkReceiving { stream: f.u32()?, endpoint: f.u8()? },
-            27 => Self::BulkReceivingStatus { stream: f.u32()?, endpoint: f.u8()?, status: status(f.u8()?)? },
+            27 => Self::BulkReceivingStatus { stream: f.u32()?, endpoint: f.u8()?, status: status(f.u8()?) },
             100 => Self::Control {
                 endpoint: f.u8()?,
                 request: f.u8()?,
                 request_type: f.u8()?,
-                status: status(f.u8()?)?,
+                status: status(f.u8()?),
                 value: f.u16()?,
                 index: f.u16()?,
                 length: f.u16()?,
@@ -338,7 +337,7 @@ impl Body {
             },
             101 => {
                 let endpoint = f.u8()?;
-                let status = status(f.u8()?)?;
+                let status = status(f.u8()?);
                 let low = u32::from(f.u16()?);
                 let stream = f.u32()?;
                 let wide = common.contains(Capabilities::BULK_LENGTH_32_BITS);
@@ -347,13 +346,13 @@ impl Body {
             }
             102 => Self::Isochronous {
                 endpoint: f.u8()?,
-                status: status(f.u8()?)?,
+                status: status(f.u8()?),
                 length: f.u16()?,
                 data: f.rest().to_vec(),
             },
             103 => Self::Interrupt {
                 endpoint: f.u8()?,
-                status: status(f.u8()?)?,
+                status: status(f.u8()?),
                 length: f.u16()?,
                 data: f.rest().to_vec(),
             },
@@ -361,7 +360,7 @@ impl Body {
                 stream: f.u32()?,
                 length: f.u32()?,
                 endpoint: f.u8()?,
-                status: status(f.u8()?)?,
+                status: status(f.u8()?),
                 data: f.rest().to_vec(),
             },
             _ => return Err(ProtocolError::UnknownType { kind }),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::connection::Connection;
 use crate::device::Device;
+use crate::error::ProtocolError;
 
 /// What happens to a served device.
 #[derive(Debug)]
@@ -35,6 +36,9 @@ pub trait Surroundings<D> {
 
     /// Called after each turn: takes what the device has for the outside.
     fn flush(&mut self, device: &mut D, now: Duration);
+
+    /// The guest broke the protocol; the packet was skipped.
+    fn protocol_error(&mut self, error: ProtocolError);
 }
 
 /// Why [`Inputs::serve`] returned.
@@ -44,7 +48,7 @@ pub enum End {
     /// The guest closed the connection.
     GuestLeft,
     /// The guest broke the protocol beyond repair.
-    Protocol(crate::ProtocolError),
+    Protocol(ProtocolError),
     /// The socket failed.
     Socket(std::io::Error),
     /// Nobody can send inputs any more.
@@ -139,6 +143,9 @@ impl<E: Send + 'static> Inputs<E> {
                         }
                         if let Err(error) = connection.receive(&bytes, device, now) {
                             return End::Protocol(error);
+                        }
+                        if let Some(error) = connection.take_error() {
+                            surroundings.protocol_error(error);
                         }
                     }
                     // The last words of an earlier connection.
