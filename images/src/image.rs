@@ -3,8 +3,11 @@
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use object::{Object, ObjectSection};
 
 use crate::error::Error;
 use crate::progress::Progress;
@@ -95,22 +98,45 @@ fn write_stripped(unstripped: &Path, stripped: &Path) -> Result<u64, Error> {
     Ok(length)
 }
 
-/// Builds the image and writes it to `out`, the unstripped one beside it as `out.debug`.
+/// Builds the image and writes it to `out`, with these options in it, and the unstripped one beside it as `out.debug`.
 ///
 /// # Errors
 ///
-/// Those of [`build`], and [`Error::System`] when a file cannot be written.
-pub fn write(out: &Path) -> Result<Image, Error> {
+/// Those of [`build`], [`Error::Usage`] for options that do not fit, and [`Error::System`] when a file cannot be
+/// written.
+pub fn write(out: &Path, command_line: &str) -> Result<Image, Error> {
     let built = build()?;
     let mut debug = out.as_os_str().to_owned();
     debug.push(".debug");
     let debug = PathBuf::from(debug);
-    let copy = |from: &Path, to: &Path| {
-        fs::copy(from, to).map_err(Error::system(format!("cannot write {}", to.display())))
+    let path = &built.unstripped;
+    let mut elf = fs::read(path).map_err(Error::system(format!("cannot read {}", path.display())))?;
+    let problem = |problem| Error::Elf { path: path.clone(), problem };
+    let room = embedded_command_line(&elf).ok_or_else(|| problem("no section for the command line"))?;
+    if command_line.len() >= room.len() {
+        let limit = room.len() - 1;
+        return Err(Error::Usage(format!(
+            "--cmdline has {} bytes; an image holds {limit}",
+            command_line.len()
+        )));
+    }
+    elf[room.start..][..command_line.len()].copy_from_slice(command_line.as_bytes());
+    let stripped = strip(elf.clone()).map_err(problem)?;
+    let write = |to: &Path, bytes: &[u8]| {
+        fs::write(to, bytes).map_err(Error::system(format!("cannot write {}", to.display())))
     };
-    copy(&built.unstripped, &debug)?;
-    let bytes = copy(&built.stripped, out)?;
-    Ok(Image { stripped: out.to_path_buf(), unstripped: debug, bytes })
+    write(&debug, &elf)?;
+    write(out, &stripped)?;
+    Ok(Image { stripped: out.to_path_buf(), unstripped: debug, bytes: stripped.len() as u64 })
+}
+
+/// Where in the file the kernel has room for options.
+fn embedded_command_line(elf: &[u8]) -> Option<Range<usize>> {
+    let file = object::File::parse(elf).ok()?;
+    let (start, length) = file.section_by_name(".skiff.command_line")?.file_range()?;
+    let start = usize::try_from(start).ok()?;
+    let end = start.checked_add(usize::try_from(length).ok()?)?;
+    elf.get(start..end).map(|_| start..end)
 }
 
 /// Offsets in a 64-bit little-endian ELF file (System V ABI, "ELF header" and "Program header").

@@ -46,7 +46,7 @@ fn do_run(arguments: &RunArguments) -> Result<u8, Error> {
 }
 
 fn do_image(arguments: &ImageArguments) -> Result<u8, Error> {
-    let image = image::write(&arguments.out)?;
+    let image = image::write(&arguments.out, &arguments.cmdline)?;
     println!(
         "{}: {} bytes; with symbols: {}",
         image.stripped.display(),

@@ -2,4 +2,8 @@
 //!
 //! This crate is the only place that sees drivers and models together.
 
+pub mod command;
+pub mod debugger;
+pub mod guest;
+pub mod namespace;
 pub mod virtual_time;

@@ -1,6 +1,8 @@
 //! From the first instruction to the application.
 
 #[cfg(feature = "boot")]
+mod embedded;
+#[cfg(feature = "boot")]
 mod entry;
 #[cfg(feature = "boot")]
 mod loader;

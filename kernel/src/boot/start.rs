@@ -7,6 +7,7 @@ use core::pin::Pin;
 
 use hal::time::Clock;
 
+use super::embedded;
 use super::entry::EARLY_MAP_END;
 use super::loader::Information;
 use super::stacks;
@@ -118,7 +119,7 @@ const MEMORY: u32 = 1;
 fn read_options(command_line: &str) -> Options {
     let mut options = Options::default();
     let file = configuration::file(COMMAND_LINE_FILE).unwrap_or_default();
-    for text in [command_line, &file] {
+    for text in [&embedded::command_line(), command_line, &file] {
         for problem in options.apply(text) {
             log::warn!("{problem}");
         }
