@@ -20,6 +20,7 @@ use lab_wire::Cable;
 use serde_json::json;
 
 use crate::console::Transcript;
+use crate::dongle::Remote;
 use crate::error::Error;
 use crate::image::Image;
 use crate::nic::{self, Descriptors, Slot};
@@ -133,6 +134,7 @@ pub struct Guest {
     unstripped: PathBuf,
     started: Instant,
     echo_console: bool,
+    dongles: Vec<Option<Remote>>,
     _lock: QemuLock,
 }
 
@@ -186,9 +188,16 @@ impl Guest {
             unstripped: configuration.unstripped.clone(),
             started,
             echo_console: false,
+            dongles: attachments.dongles,
             _lock: lock,
         };
         Ok((guest, attachments.cables))
+    }
+
+    /// The remote control of the virtual adapter in slot `index`, if that card is one.
+    #[must_use]
+    pub fn dongle(&self, index: usize) -> Option<&Remote> {
+        self.dongles.get(index)?.as_ref()
     }
 
     /// When QEMU was started.

@@ -5,9 +5,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use clap::ValueEnum;
+use lab_rtl8152::{Config, Version};
 use lab_wire::Cable;
 
 use crate::console::format_mac;
+use crate::dongle::{self, Dongle, Remote};
 use crate::error::Error;
 use crate::qemu::Qemu;
 
@@ -18,6 +20,31 @@ pub enum Nic {
     Virtio,
     /// virtio-net, transitional (PCI id 1000), as Proxmox presents it
     VirtioTransitional,
+    /// RTL8152B on USB 2.0: 100 Mbit/s
+    Rtl8152b,
+    /// RTL8153A on USB 3: 1 Gbit/s
+    Rtl8153,
+    /// RTL8153B on USB 3: 1 Gbit/s
+    Rtl8153b,
+    /// RTL8156A on USB 3: 2.5 Gbit/s
+    Rtl8156a,
+    /// RTL8156B on USB 3: 2.5 Gbit/s
+    Rtl8156b,
+}
+
+impl Nic {
+    /// The chip, for the cards that are virtual USB adapters of ours.
+    #[must_use]
+    pub fn adapter(self) -> Option<Version> {
+        Version::find(match self {
+            Self::Virtio | Self::VirtioTransitional => return None,
+            Self::Rtl8152b => "8152b",
+            Self::Rtl8153 => "8153a",
+            Self::Rtl8153b => "8153b",
+            Self::Rtl8156a => "8156a",
+            Self::Rtl8156b => "8156b",
+        })
+    }
 }
 
 impl fmt::Display for Nic {
@@ -25,6 +52,11 @@ impl fmt::Display for Nic {
         formatter.write_str(match self {
             Self::Virtio => "virtio",
             Self::VirtioTransitional => "virtio-transitional",
+            Self::Rtl8152b => "rtl8152b",
+            Self::Rtl8153 => "rtl8153",
+            Self::Rtl8153b => "rtl8153b",
+            Self::Rtl8156a => "rtl8156a",
+            Self::Rtl8156b => "rtl8156b",
         })
     }
 }
@@ -64,6 +96,8 @@ pub struct Attachments {
     pub arguments: Vec<String>,
     /// Our ends of the cables, in the order of the slots; `None` for a card on a tap.
     pub cables: Vec<Option<Cable>>,
+    /// Remote controls of the virtual adapters, in the order of the slots; `None` for other cards.
+    pub dongles: Vec<Option<Remote>>,
 }
 
 /// File descriptors that QEMU inherits, by the number each has there.
@@ -108,6 +142,14 @@ pub fn attach(qemu: &Qemu, slots: &[Slot], descriptors: &mut Descriptors) -> Res
     let mut attachments = Attachments::default();
     for (index, slot) in slots.iter().enumerate() {
         let id = format!("net{index}");
+        if let Some(version) = slot.nic.adapter() {
+            plug_adapter(index, version, slot, descriptors, &mut attachments)?;
+            continue;
+        }
+        let generation = match slot.nic {
+            Nic::VirtioTransitional => "disable-legacy=off,disable-modern=off",
+            _ => "disable-legacy=on",
+        };
         let (backend, cable) = match &slot.far_end {
             FarEnd::Cable => {
                 let (number, socket) = descriptors.add_socket()?;
@@ -120,14 +162,38 @@ pub fn attach(qemu: &Qemu, slots: &[Slot], descriptors: &mut Descriptors) -> Res
         };
         let mac = format_mac(slot.mac);
         // Without the boot ROM, which is a package of its own and of no use here.
-        let device = match slot.nic {
-            Nic::Virtio => format!("virtio-net-pci,netdev={id},mac={mac},romfile=,disable-legacy=on"),
-            Nic::VirtioTransitional => {
-                format!("virtio-net-pci,netdev={id},mac={mac},romfile=,disable-legacy=off,disable-modern=off")
-            }
-        };
+        let device = format!("virtio-net-pci,netdev={id},mac={mac},romfile=,{generation}");
         attachments.arguments.extend(["-netdev".into(), backend, "-device".into(), device]);
         attachments.cables.push(cable);
+        attachments.dongles.push(None);
     }
     Ok(attachments)
+}
+
+/// A virtual adapter, served by a thread of this process.
+fn plug_adapter(
+    index: usize,
+    version: Version,
+    slot: &Slot,
+    descriptors: &mut Descriptors,
+    attachments: &mut Attachments,
+) -> Result<(), Error> {
+    let (near, far) = match &slot.far_end {
+        FarEnd::Cable => {
+            let (near, far) = Cable::channel();
+            (near, Some(far))
+        }
+        FarEnd::Tap(name) => {
+            let tap = Cable::tap(name).map_err(Error::system(format!("cannot attach to the tap {name}")));
+            (tap?, None)
+        }
+    };
+    let config = Config { address: slot.mac, ..Config::new(version) };
+    let dongle = Dongle::new(config, vec![near], None).map_err(|error| Error::Usage(error.to_string()))?;
+    let (socket, remote) =
+        dongle.plug_into("virtual adapter").map_err(Error::system("cannot start the virtual adapter"))?;
+    attachments.arguments.extend(dongle::qemu_arguments(index, descriptors.add(socket)));
+    attachments.cables.push(far);
+    attachments.dongles.push(Some(remote));
+    Ok(())
 }
