@@ -47,6 +47,8 @@ pub enum CommandArguments {
     Run(RunArguments),
     /// Build the image and write it to a file, to be booted elsewhere
     Image(ImageArguments),
+    /// Measure what an echo costs: guest instructions, round trips, copies
+    Bench(BenchArguments),
     /// A virtual USB network adapter of the RTL8152 family, to be plugged into any QEMU guest
     Dongle(DongleArguments),
 }
@@ -106,6 +108,23 @@ pub struct ImageArguments {
     /// Options for the image, built into it; those that a loader passes are added to them
     #[arg(long, default_value = "", value_name = "OPTIONS", hide_default_value = true)]
     pub cmdline: String,
+}
+
+/// Arguments of `skiff bench`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchArguments {
+    /// Network card of the guest
+    #[arg(long, value_enum, default_value_t = Nic::Virtio)]
+    pub nic: Nic,
+    /// Bytes of data in each ping, at most 65507; several sizes are measured one after the other
+    #[arg(long, value_delimiter = ',', default_values_t = [56, 1400], value_parser = clap::value_parser!(u16).range(..=65507))]
+    pub size: Vec<u16>,
+    /// Number of pings for each figure
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: u64,
+    /// Print one JSON object on one line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Kinds of image files.

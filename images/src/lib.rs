@@ -12,10 +12,12 @@
 //! | [`symbols`] | an exception's addresses turned into functions and lines |
 //! | [`run`] | `skiff run`: boot, ping, report; or hold a tap |
 //! | [`wired`] | a guest whose cards are wired to hosts of ours |
+//! | [`bench`] | `skiff bench`: what an echo costs |
 //! | [`report`] | the summary, for people and as JSON |
 #![forbid(unsafe_code)]
 
 pub mod arguments;
+pub mod bench;
 pub mod console;
 pub mod dongle;
 pub mod dongle_command;

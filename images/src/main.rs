@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use skiff_images::arguments::{Arguments, CommandArguments, ImageArguments, RunArguments};
-use skiff_images::{Error, dongle_command, image, report, run};
+use skiff_images::{Error, bench, dongle_command, image, report, run};
 
 /// Every ping was answered.
 const ANSWERED: u8 = 0;
@@ -22,6 +22,10 @@ fn main() -> ExitCode {
         None => do_run(&arguments.run),
         Some(CommandArguments::Run(arguments)) => do_run(&arguments),
         Some(CommandArguments::Image(arguments)) => do_image(&arguments),
+        Some(CommandArguments::Bench(arguments)) => bench::bench(&arguments).map(|text| {
+            print!("{text}");
+            ANSWERED
+        }),
         Some(CommandArguments::Dongle(arguments)) => dongle_command::run(&arguments).map(|()| ANSWERED),
     };
     let status = result.unwrap_or_else(|error| {
