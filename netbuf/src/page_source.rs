@@ -33,6 +33,11 @@ pub struct PageBlock {
     pub zone: Zone,
 }
 
+// SAFETY: a description of memory, which can be used only through `unsafe`.
+unsafe impl Send for PageBlock {}
+// SAFETY: as above.
+unsafe impl Sync for PageBlock {}
+
 impl PageBlock {
     /// Bytes in the block.
     #[must_use]

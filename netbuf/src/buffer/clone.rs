@@ -1,0 +1,379 @@
+//! Sharing: clones of a buffer, private copies of shared heads, and handles to one descriptor.
+
+use core::fmt;
+use core::mem::ManuallyDrop;
+use core::ops::Deref;
+use core::ptr::{self, NonNull};
+
+use super::descriptor::{
+    BOTH_ALIVE, CLONE_ALIVE, Descriptor, DescriptorKind, JOINT, ORIGINAL_ALIVE, SharedInfo, UNSET,
+};
+use super::{CACHE_LINE, NetBuf, head};
+use crate::error::OutOfMemory;
+use crate::memory::block::BlockHeader;
+use crate::memory::slab::DESCRIPTOR_CACHE;
+use crate::sync::{AtomicU32, Ordering};
+
+/// Writes a copy of `source` to `place`, as a buffer of its own kind without links and owner.
+///
+/// # Safety
+///
+/// `place` has room for a descriptor and is the caller's; the caller accounts for the new user of the head.
+unsafe fn write_copy(source: &Descriptor, place: NonNull<Descriptor>, kind: DescriptorKind) {
+    let place = place.as_ptr();
+    // SAFETY: by contract. The owner is replaced before anybody could drop the copied one.
+    unsafe {
+        ptr::copy_nonoverlapping(source, place, 1);
+        (&raw mut (*place).owner).write(None);
+        (*place).next = ptr::null_mut();
+        (*place).previous = ptr::null_mut();
+        (*place).kind = kind;
+        (&raw mut (*place).users).write(AtomicU32::new(1));
+    }
+}
+
+/// A clone with a descriptor of its own, when other contexts may be cloning or freeing users of the head.
+fn clone_single(source: &Descriptor, owner: bool) -> Result<NetBuf, OutOfMemory> {
+    // SAFETY: a live descriptor keeps its memory alive.
+    let object = unsafe { source.memory.as_ref() }.allocate(DESCRIPTOR_CACHE, owner)?;
+    let descriptor = object.cast::<Descriptor>();
+    // SAFETY: the object is new; the new user is counted right below, while `source` keeps the head alive.
+    unsafe {
+        write_copy(source, descriptor, DescriptorKind::Single);
+        (*source.shared_info().as_ptr()).dataref.fetch_add(1, Ordering::Relaxed);
+        Ok(NetBuf::from_descriptor(descriptor))
+    }
+}
+
+impl NetBuf {
+    /// A second buffer with a descriptor of its own on the same head and frags (`skb_clone`). The bytes are read only
+    /// while both live; lengths, offsets and metadata are each one's own. The first clone of a buffer from
+    /// [`alloc_fclone`](Self::alloc_fclone) needs no allocator. The owner to whom the buffer is charged stays with it.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.put(9)?.copy_from_slice(b"head body");
+    /// let mut clone = buffer.clone_buffer()?;
+    /// clone.pull(5)?;
+    /// assert_eq!((buffer.data(), clone.data()), (&b"head body"[..], &b"body"[..]));
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`]: no descriptor left.
+    #[inline]
+    pub fn clone_buffer(&mut self) -> Result<Self, OutOfMemory> {
+        if self.descriptor().kind == DescriptorKind::Original {
+            // SAFETY: the kind says that it is half of a pair. While the other half is not alive nobody else looks
+            // at the pair; while it is, only its state is touched.
+            unsafe {
+                let pair = Descriptor::pair(self.descriptor).as_ptr();
+                if (*pair).state.load(Ordering::Acquire) & CLONE_ALIVE == 0 {
+                    let place = NonNull::new_unchecked(&raw mut (*pair).clone);
+                    write_copy(self.descriptor(), place, DescriptorKind::Clone);
+                    debug_assert_eq!(BOTH_ALIVE, ORIGINAL_ALIVE | CLONE_ALIVE);
+                    (*pair).state.store(BOTH_ALIVE | JOINT, Ordering::Relaxed);
+                    return Ok(Self::from_descriptor(place));
+                }
+            }
+        }
+        let owner = self.inner().is_owner();
+        if self.is_cloned() {
+            return clone_single(self.descriptor(), owner);
+        }
+        let object = self.inner().allocate(DESCRIPTOR_CACHE, owner)?;
+        let descriptor = object.cast::<Descriptor>();
+        // SAFETY: the object is new. This buffer is the only user of the head, so nobody else writes the count.
+        unsafe {
+            write_copy(self.descriptor(), descriptor, DescriptorKind::Single);
+            (*self.descriptor().shared_info().as_ptr()).dataref.store(2, Ordering::Relaxed);
+            Ok(Self::from_descriptor(descriptor))
+        }
+    }
+
+    /// A private head with `headroom` more bytes in front and `tailroom` more behind, the same data and frags
+    /// (`pskb_expand_head`). References to the old head's bytes are what the borrow checker says they are: gone.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.put(4)?.copy_from_slice(b"body");
+    /// let clone = buffer.clone_buffer()?;
+    /// buffer.expand_head(16, 0)?;
+    /// buffer.push(5)?.copy_from_slice(b"head ");
+    /// assert_eq!(buffer.data(), b"head body");
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`]: the buffer is as it was.
+    pub fn expand_head(&mut self, headroom: usize, tailroom: usize) -> Result<(), OutOfMemory> {
+        let owner = self.inner().is_owner();
+        let memory = self.descriptor().memory;
+        let old_end = self.descriptor().end as usize;
+        let size = [headroom, tailroom, old_end].iter().try_fold(0_usize, |sum, part| sum.checked_add(*part));
+        let new = head::allocate(memory, size.ok_or(OutOfMemory { bytes: usize::MAX })?, owner)?;
+        let used = self.headroom() + self.head_len();
+        // SAFETY: both heads have that many bytes, the new one behind `headroom` more.
+        unsafe {
+            ptr::copy_nonoverlapping(
+                self.descriptor().head.as_ptr(),
+                new.pointer.as_ptr().add(headroom),
+                used,
+            );
+        }
+        // SAFETY: the new head has its shared info behind `end`, and nobody else knows it.
+        let new_info = unsafe { new.pointer.add(new.end as usize).cast::<SharedInfo>().as_mut() };
+        if let Err(error) = self.move_shared_info(new_info, owner) {
+            // SAFETY: the head was just allocated; this buffer keeps the memory alive.
+            unsafe { head::discard(memory, &new, owner) };
+            return Err(error);
+        }
+        // The headers in the head and the head's bytes, not the payload, were copied: only the payload counts.
+        self.inner().copied_bytes.add(owner, self.head_len());
+        let data_offset = self.headroom() + headroom;
+        // SAFETY: this buffer owns its descriptor, whose head is replaced right below.
+        unsafe { head::leave(self.descriptor, owner) };
+        let descriptor = self.descriptor_mut();
+        descriptor.head = new.pointer;
+        // SAFETY: the old offset plus `headroom` lies within the new head.
+        descriptor.data = unsafe { new.pointer.add(data_offset) };
+        descriptor.end = new.end;
+        descriptor.head_source = new.source;
+        for offset in
+            [&mut descriptor.mac_header, &mut descriptor.network_header, &mut descriptor.transport_header]
+        {
+            if *offset != UNSET {
+                *offset += headroom as u32;
+            }
+        }
+        if descriptor.checksum_status == super::metadata::PARTIAL {
+            descriptor.checksum += headroom as u32;
+        }
+        self.change_truesize(i64::from(new.end) - old_end as i64);
+        Ok(())
+    }
+
+    /// Moves frags and list to the shared info of a new head; copies the references when clones keep the old one.
+    fn move_shared_info(&mut self, new: &mut SharedInfo, owner: bool) -> Result<(), OutOfMemory> {
+        let cloned = self.is_cloned();
+        let head_block: *mut BlockHeader = new.head_block;
+        let old_place = self.descriptor().shared_info();
+        if cloned {
+            // SAFETY: this buffer keeps its shared info alive; it is read only while shared.
+            let old = unsafe { old_place.as_ref() };
+            new.frag_list = clone_list(old.frag_list, owner)?;
+            for frag in old.frags() {
+                // SAFETY: the frag holds a reference, so its block is alive.
+                unsafe { frag.block.as_ref() }.get(1);
+            }
+        } else {
+            // SAFETY: this buffer is the only user. The list changes hands.
+            let old = unsafe { &mut *old_place.as_ptr() };
+            new.frag_list = core::mem::replace(&mut old.frag_list, ptr::null_mut());
+        }
+        // SAFETY: only the plain fields are copied; the count stays the new head's own.
+        unsafe {
+            let old = old_place.as_ptr();
+            let count = (*old).frag_count as usize;
+            ptr::copy_nonoverlapping((*old).frags.as_ptr(), new.frags.as_mut_ptr(), count);
+            new.frag_count = count as u8;
+            new.transmit_flags = (*old).transmit_flags;
+            new.segment_size = (*old).segment_size;
+            new.segments = (*old).segments;
+            new.segment_type = (*old).segment_type;
+            new.hardware_timestamp = (*old).hardware_timestamp;
+            new.head_block = head_block;
+            if !cloned {
+                // The references moved.
+                (*old).frag_count = 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the head private if a clone uses it too (`skb_unshare`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.put(1)?;
+    /// let clone = buffer.clone_buffer()?;
+    /// assert!(buffer.data_mut().is_err());
+    /// buffer.unshare()?;
+    /// assert!(buffer.data_mut().is_ok());
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`]: the buffer is as it was.
+    pub fn unshare(&mut self) -> Result<(), OutOfMemory> {
+        if self.is_cloned() { self.expand_head(0, 0) } else { Ok(()) }
+    }
+
+    /// Makes sure of a private head with at least `headroom` bytes in front of the data (`skb_cow`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.cow(14)?;
+    /// assert!(buffer.headroom() >= 14);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`]: the buffer is as it was.
+    pub fn cow(&mut self, headroom: usize) -> Result<(), OutOfMemory> {
+        let more = headroom.saturating_sub(self.headroom());
+        if more == 0 && !self.is_cloned() {
+            return Ok(());
+        }
+        self.expand_head(more.next_multiple_of(CACHE_LINE), 0)
+    }
+
+    /// Makes this one of several handles to the same descriptor (`skb_get`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let shared = netbuf::NetBuf::alloc(&memory, 64)?.share();
+    /// let second = shared.clone();
+    /// assert_eq!(shared.users(), 2);
+    /// drop(second);
+    /// let mut buffer = shared.share_check()?; // the only handle: the same buffer
+    /// buffer.put(1)?;
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[must_use]
+    pub fn share(self) -> SharedNetBuf {
+        SharedNetBuf { descriptor: self.into_descriptor() }
+    }
+}
+
+/// Clones of a chain of buffers.
+pub(super) fn clone_list(mut next: *const Descriptor, owner: bool) -> Result<*mut Descriptor, OutOfMemory> {
+    let mut first: *mut Descriptor = ptr::null_mut();
+    let mut last: *mut Descriptor = ptr::null_mut();
+    // SAFETY: the chain belongs to a shared info that the caller keeps alive; it is read only while shared.
+    while let Some(member) = unsafe { next.as_ref() } {
+        next = member.next;
+        match clone_single(member, owner) {
+            Ok(clone) => {
+                let clone = clone.into_descriptor().as_ptr();
+                if last.is_null() {
+                    first = clone;
+                } else {
+                    // SAFETY: the clones so far are ours.
+                    unsafe { (*last).next = clone };
+                }
+                last = clone;
+            }
+            Err(error) => {
+                // SAFETY: the clones so far are ours.
+                unsafe { head::release_list(first) };
+                return Err(error);
+            }
+        }
+    }
+    Ok(first)
+}
+
+/// One of several handles to the same descriptor: readable by all, writable by none. Linux's `users` count.
+///
+/// It is what a packet tap gets: the very buffer, as long as it does not change it.
+pub struct SharedNetBuf {
+    descriptor: NonNull<Descriptor>,
+}
+
+// SAFETY: the count is atomic, and through the handles everything is read only.
+unsafe impl Send for SharedNetBuf {}
+// SAFETY: as above.
+unsafe impl Sync for SharedNetBuf {}
+
+impl SharedNetBuf {
+    fn descriptor(&self) -> &Descriptor {
+        // SAFETY: a handle keeps the descriptor alive.
+        unsafe { self.descriptor.as_ref() }
+    }
+
+    /// How many handles there are.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// assert_eq!(netbuf::NetBuf::alloc(&memory, 64)?.share().users(), 1);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[must_use]
+    pub fn users(&self) -> u32 {
+        self.descriptor().users.load(Ordering::Acquire)
+    }
+
+    /// A buffer to work with (`skb_share_check`): the very buffer if this is the only handle, a clone otherwise.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let shared = netbuf::NetBuf::alloc(&memory, 64)?.share();
+    /// let tap = shared.clone();
+    /// let buffer = shared.share_check()?;
+    /// assert!(buffer.is_cloned()); // the tap still reads the head
+    /// # drop(tap);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`]: no descriptor for the clone. The handle is gone then, as in Linux.
+    pub fn share_check(self) -> Result<NetBuf, OutOfMemory> {
+        if self.users() == 1 {
+            let descriptor = ManuallyDrop::new(self).descriptor;
+            // SAFETY: this was the only handle.
+            return Ok(unsafe { NetBuf::from_descriptor(descriptor) });
+        }
+        // SAFETY: a handle keeps memory and descriptor alive.
+        let owner = unsafe { self.descriptor().memory.as_ref() }.is_owner();
+        clone_single(self.descriptor(), owner)
+    }
+}
+
+impl Deref for SharedNetBuf {
+    type Target = NetBuf;
+
+    fn deref(&self) -> &NetBuf {
+        // SAFETY: a buffer is nothing but the pointer to its descriptor, and so is this handle; shared references to
+        // a buffer are read only.
+        unsafe { &*(&raw const self.descriptor).cast::<NetBuf>() }
+    }
+}
+
+impl Clone for SharedNetBuf {
+    fn clone(&self) -> Self {
+        self.descriptor().users.fetch_add(1, Ordering::Relaxed);
+        Self { descriptor: self.descriptor }
+    }
+}
+
+impl Drop for SharedNetBuf {
+    fn drop(&mut self) {
+        let users = &self.descriptor().users;
+        // No atomic write when nobody else is left to see it.
+        if users.load(Ordering::Acquire) != 1 {
+            if users.fetch_sub(1, Ordering::Release) != 1 {
+                return;
+            }
+            users.load(Ordering::Acquire);
+            users.store(1, Ordering::Relaxed);
+        }
+        // SAFETY: that was the last handle.
+        drop(unsafe { NetBuf::from_descriptor(self.descriptor) });
+    }
+}
+
+impl fmt::Debug for SharedNetBuf {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(formatter)
+    }
+}

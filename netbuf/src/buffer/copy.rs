@@ -1,0 +1,247 @@
+//! Copying: whole buffers, and ranges in and out at any offset.
+
+use super::{NetBuf, head};
+use crate::error::{Error, OutOfMemory};
+use crate::memory::slab::DESCRIPTOR_CACHE;
+
+use super::clone::clone_list;
+use super::descriptor::{Descriptor, DescriptorKind, UNSET};
+
+impl NetBuf {
+    /// Everything copied into one new linear buffer with the same headroom and metadata (`skb_copy`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// # use netbuf::{Block, NetBuf, Zone};
+    /// let mut buffer = NetBuf::alloc(&memory, 64)?;
+    /// buffer.put(5)?.copy_from_slice(b"head ");
+    /// let mut block = Block::alloc(&memory, 0, Zone::Normal)?;
+    /// block.bytes_mut()[..4].copy_from_slice(b"body");
+    /// buffer.add_rx_frag(block.share(), 0, 4, 4096)?;
+    /// let copy = buffer.copy()?;
+    /// assert!(!copy.is_nonlinear());
+    /// assert_eq!(copy.data(), b"head body");
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`].
+    pub fn copy(&self) -> Result<Self, OutOfMemory> {
+        let headroom = self.headroom();
+        let size = (self.descriptor().end as usize)
+            .checked_add(self.data_len())
+            .ok_or(OutOfMemory { bytes: usize::MAX })?;
+        let mut copy = self.new_with_metadata(size, headroom)?;
+        let len = self.len();
+        copy.descriptor_mut().len = len as u32;
+        let data = copy.descriptor().data;
+        let mut offset = 0;
+        for segment in self.segments() {
+            // SAFETY: the new head has room for `len` bytes behind the headroom, and the segments are `len` in all.
+            unsafe { data.add(offset).copy_from_nonoverlapping(segment.pointer, segment.len) };
+            offset += segment.len;
+        }
+        debug_assert_eq!(offset, len);
+        self.count_copied(len);
+        Ok(copy)
+    }
+
+    /// A private copy of the linear part; the frags are shared by reference (`pskb_copy`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// # use netbuf::{Block, NetBuf, Zone};
+    /// let mut buffer = NetBuf::alloc(&memory, 64)?;
+    /// buffer.put(5)?.copy_from_slice(b"head ");
+    /// let block = Block::alloc(&memory, 0, Zone::Normal)?.share();
+    /// buffer.add_rx_frag(block.clone(), 0, 4, 4096)?;
+    /// let mut copy = buffer.copy_head()?;
+    /// assert!(copy.data_mut().is_ok());
+    /// assert_eq!(block.references(), 3);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`].
+    pub fn copy_head(&self) -> Result<Self, OutOfMemory> {
+        let owner = self.inner().is_owner();
+        let list = clone_list(self.shared_info().frag_list, owner)?;
+        let mut copy = match self.new_with_metadata(self.descriptor().end as usize, self.headroom()) {
+            Ok(copy) => copy,
+            Err(error) => {
+                // SAFETY: the clones are ours.
+                unsafe { head::release_list(list) };
+                return Err(error);
+            }
+        };
+        let head_len = self.head_len();
+        // SAFETY: the new head is as large as the old one, with the data at the same offset; it has one user.
+        unsafe {
+            copy.descriptor()
+                .data
+                .as_ptr()
+                .copy_from_nonoverlapping(self.descriptor().data.as_ptr(), head_len);
+            let info = copy.descriptor().shared_info().as_mut();
+            info.frag_list = list;
+            for frag in self.shared_info().frags() {
+                frag.block.as_ref().get(1);
+                info.push_frag(*frag);
+            }
+        }
+        let (len, data_len) = (self.descriptor().len, self.descriptor().data_len);
+        let truesize = self.descriptor().truesize;
+        let descriptor = copy.descriptor_mut();
+        descriptor.len = len;
+        descriptor.data_len = data_len;
+        // The frags' memory is pinned by the copy as well.
+        descriptor.truesize = truesize;
+        self.count_copied(head_len);
+        Ok(copy)
+    }
+
+    /// A new empty buffer with room for `size` bytes, `headroom` of them reserved, and this one's metadata.
+    fn new_with_metadata(&self, size: usize, headroom: usize) -> Result<Self, OutOfMemory> {
+        let owner = self.inner().is_owner();
+        let memory = self.descriptor().memory;
+        let new = head::allocate(memory, size, owner)?;
+        let Ok(object) = self.inner().allocate(DESCRIPTOR_CACHE, owner) else {
+            // SAFETY: the head was just allocated; this buffer keeps the memory alive.
+            unsafe { head::discard(memory, &new, owner) };
+            return Err(OutOfMemory { bytes: size_of::<Descriptor>() });
+        };
+        let mut descriptor =
+            Descriptor::new(memory, DescriptorKind::Single, new.pointer, new.end, new.source);
+        descriptor.copy_metadata(self.descriptor());
+        // SAFETY: the new head is at least as large as the old one, whose headroom this is; the object has room for a
+        // descriptor.
+        unsafe {
+            descriptor.data = descriptor.head.add(headroom);
+            let place = object.cast::<Descriptor>();
+            place.write(descriptor);
+            Ok(Self::from_descriptor(place))
+        }
+    }
+
+    /// Copies the bytes from `offset` on into `target` (`skb_copy_bits`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.put(9)?.copy_from_slice(b"head body");
+    /// let mut target = [0; 4];
+    /// buffer.copy_bits(5, &mut target)?;
+    /// assert_eq!(&target, b"body");
+    /// assert!(buffer.copy_bits(6, &mut target).is_err());
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PastEnd`]: nothing was copied.
+    pub fn copy_bits(&self, offset: usize, target: &mut [u8]) -> Result<(), Error> {
+        self.check_range(offset, target.len())?;
+        let mut skip = offset;
+        let mut done = 0;
+        for segment in self.segments() {
+            if done == target.len() {
+                break;
+            }
+            let bytes = &segment.bytes()[skip.min(segment.len)..];
+            skip -= segment.len - bytes.len();
+            let count = bytes.len().min(target.len() - done);
+            target[done..done + count].copy_from_slice(&bytes[..count]);
+            done += count;
+        }
+        self.count_copied(target.len());
+        Ok(())
+    }
+
+    /// Overwrites the bytes from `offset` on with `source` (`skb_store_bits`). Where they lie in frags, the blocks must
+    /// have no other reference.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.put(9)?.copy_from_slice(b"head body");
+    /// buffer.store_bits(5, b"tail")?;
+    /// assert_eq!(buffer.data(), b"head tail");
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PastEnd`], [`Error::Shared`]: nothing was written.
+    pub fn store_bits(&mut self, offset: usize, source: &[u8]) -> Result<(), Error> {
+        self.check_range(offset, source.len())?;
+        if source.is_empty() {
+            return Ok(());
+        }
+        self.require_unshared()?;
+        let head_len = self.head_len();
+        let in_head = head_len.saturating_sub(offset).min(source.len());
+        if in_head < source.len() {
+            self.require_exclusive_frags()?;
+        }
+        let mut skip = offset;
+        let mut done = 0;
+        for segment in self.segments() {
+            if done == source.len() {
+                break;
+            }
+            let hidden = skip.min(segment.len);
+            skip -= hidden;
+            let count = (segment.len - hidden).min(source.len() - done);
+            // SAFETY: the piece belongs to this buffer alone, as just checked: its head has one user, and the blocks
+            // of its frags have one reference each. The borrow is mutable.
+            unsafe {
+                let target = segment.pointer.as_ptr().add(hidden);
+                target.copy_from_nonoverlapping(source.as_ptr().add(done), count);
+            }
+            done += count;
+        }
+        self.count_copied(source.len());
+        Ok(())
+    }
+
+    /// Checks that `len` bytes at `offset` lie within the packet.
+    pub(crate) fn check_range(&self, offset: usize, len: usize) -> Result<(), Error> {
+        let wanted = offset.saturating_add(len);
+        if wanted > self.len() {
+            return Err(Error::PastEnd { wanted, available: self.len() });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn count_copied(&self, bytes: usize) {
+        let inner = self.inner();
+        inner.copied_bytes.add(inner.is_owner(), bytes);
+    }
+}
+
+impl Descriptor {
+    /// Takes over what describes the packet and not the memory it lies in.
+    fn copy_metadata(&mut self, from: &Self) {
+        self.packet_type = from.packet_type;
+        self.flags = from.flags;
+        self.mac_header = from.mac_header;
+        self.network_header = from.network_header;
+        self.transport_header = from.transport_header;
+        self.mac_len = from.mac_len;
+        self.header_len = from.header_len;
+        self.protocol = from.protocol;
+        self.vlan_tci = from.vlan_tci;
+        self.queue_mapping = from.queue_mapping;
+        self.checksum_status = from.checksum_status;
+        self.checksum = from.checksum;
+        self.checksum_offset = from.checksum_offset;
+        self.priority = from.priority;
+        self.mark = from.mark;
+        self.hash = from.hash;
+        self.interface = from.interface;
+        self.timestamp = from.timestamp;
+        self.control_block = from.control_block;
+        debug_assert!(self.mac_header == UNSET || self.mac_header <= self.end);
+    }
+}

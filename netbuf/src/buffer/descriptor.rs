@@ -1,0 +1,311 @@
+//! The descriptor and the shared info: how a buffer lies in memory.
+
+use alloc::sync::Arc;
+use core::ptr::{self, NonNull};
+
+use super::owner::MemoryOwner;
+use crate::memory::Inner;
+use crate::memory::block::BlockHeader;
+use crate::sync::{AtomicU32, Ordering};
+
+/// Frags in one buffer at most (`MAX_SKB_FRAGS` with pages of 4 KiB): a packet of 64 KiB in pages, and one page more
+/// because it need not begin on a page's first byte.
+pub const MAX_FRAGS: usize = 17;
+
+/// Bytes of a cache line; heads begin on one and are rounded up to one.
+pub(crate) const CACHE_LINE: usize = 64;
+
+/// A header offset that was never set.
+pub(crate) const UNSET: u32 = u32::MAX;
+
+/// The value of `head_source` of a head that lies in a page block; any other value is the index of a slab cache.
+pub(crate) const IN_BLOCK: u8 = u8::MAX;
+
+/// Where the descriptor was allocated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum DescriptorKind {
+    /// On its own, in `skbuff_head_cache`.
+    Single,
+    /// The first of a pair in `skbuff_fclone_cache`.
+    Original,
+    /// The second of a pair.
+    Clone,
+}
+
+/// The descriptor: the `struct sk_buff` of this crate.
+///
+/// The first cache line holds all that taking room, walking a queue and freeing need. The second one holds metadata
+/// that layers hand to each other; the third the control block of whoever owns the buffer now.
+#[repr(C, align(64))]
+pub(crate) struct Descriptor {
+    // Links first, as in Linux: a queue touches nothing else.
+    pub(crate) next: *mut Descriptor,
+    pub(crate) previous: *mut Descriptor,
+    pub(crate) head: NonNull<u8>,
+    pub(crate) data: NonNull<u8>,
+    /// Offset of the shared info from `head`.
+    pub(crate) end: u32,
+    /// All bytes of the packet.
+    pub(crate) len: u32,
+    /// Those of them outside the linear part.
+    pub(crate) data_len: u32,
+    pub(crate) truesize: u32,
+    pub(crate) memory: NonNull<Inner>,
+    pub(crate) head_source: u8,
+    pub(crate) kind: DescriptorKind,
+    pub(crate) packet_type: u8,
+    pub(crate) flags: u8,
+    /// Handles to the descriptor itself; more than one only under `SharedNetBuf`.
+    pub(crate) users: AtomicU32,
+
+    // Second cache line.
+    pub(crate) mac_header: u32,
+    pub(crate) network_header: u32,
+    pub(crate) transport_header: u32,
+    pub(crate) mac_len: u16,
+    pub(crate) header_len: u16,
+    /// Ethernet type, host byte order.
+    pub(crate) protocol: u16,
+    pub(crate) vlan_tci: u16,
+    pub(crate) queue_mapping: u16,
+    pub(crate) checksum_status: u8,
+    pub(crate) reserved: u8,
+    /// The sum of a complete checksum, or the start of a partial one as offset from `head`.
+    pub(crate) checksum: u32,
+    pub(crate) checksum_offset: u32,
+    pub(crate) priority: u32,
+    pub(crate) mark: u32,
+    pub(crate) hash: u32,
+    /// Index of the interface plus one; 0: none.
+    pub(crate) interface: u32,
+    pub(crate) timestamp: u64,
+    /// Room for what comes; keeps the third part on its own cache line.
+    pub(crate) spare: u64,
+
+    // Third cache line.
+    pub(crate) owner: Option<Arc<dyn MemoryOwner>>,
+    pub(crate) control_block: [u64; 6],
+}
+
+impl Descriptor {
+    /// A descriptor for an empty buffer with this head.
+    #[inline]
+    pub(crate) fn new(
+        memory: NonNull<Inner>,
+        kind: DescriptorKind,
+        head: NonNull<u8>,
+        end: u32,
+        head_source: u8,
+    ) -> Self {
+        Self {
+            next: ptr::null_mut(),
+            previous: ptr::null_mut(),
+            head,
+            data: head,
+            end,
+            len: 0,
+            data_len: 0,
+            truesize: (size_of::<Self>() + size_of::<SharedInfo>()) as u32 + end,
+            memory,
+            head_source,
+            kind,
+            packet_type: 0,
+            flags: 0,
+            users: AtomicU32::new(1),
+            mac_header: UNSET,
+            network_header: UNSET,
+            transport_header: UNSET,
+            mac_len: 0,
+            header_len: 0,
+            protocol: 0,
+            vlan_tci: 0,
+            queue_mapping: 0,
+            checksum_status: 0,
+            reserved: 0,
+            checksum: 0,
+            checksum_offset: 0,
+            priority: 0,
+            mark: 0,
+            hash: 0,
+            interface: 0,
+            timestamp: 0,
+            spare: 0,
+            owner: None,
+            control_block: [0; 6],
+        }
+    }
+
+    /// Bytes in the linear part.
+    #[inline]
+    pub(crate) fn head_len(&self) -> usize {
+        (self.len - self.data_len) as usize
+    }
+
+    /// Bytes in front of the data.
+    #[inline]
+    pub(crate) fn headroom(&self) -> usize {
+        self.data.as_ptr().addr() - self.head.as_ptr().addr()
+    }
+
+    /// Bytes behind the linear data.
+    #[inline]
+    pub(crate) fn room_behind(&self) -> usize {
+        self.end as usize - self.headroom() - self.head_len()
+    }
+
+    #[inline]
+    pub(crate) fn shared_info(&self) -> NonNull<SharedInfo> {
+        // SAFETY: the head has `end` bytes and the shared info right behind them.
+        unsafe { self.head.add(self.end as usize).cast() }
+    }
+
+    /// The pair that this descriptor is half of.
+    ///
+    /// # Safety
+    ///
+    /// `this` points to a descriptor whose kind is not `Single`.
+    #[inline]
+    pub(crate) unsafe fn pair(this: NonNull<Self>) -> NonNull<FclonePair> {
+        // SAFETY: by contract; the kind says which half it is.
+        unsafe {
+            match (*this.as_ptr()).kind {
+                DescriptorKind::Clone => this.sub(1).cast(),
+                _ => this.cast(),
+            }
+        }
+    }
+}
+
+/// Two descriptors allocated together, so that the first clone needs no allocator.
+#[repr(C)]
+pub(crate) struct FclonePair {
+    pub(crate) original: Descriptor,
+    pub(crate) clone: Descriptor,
+    /// Which halves are alive ([`ORIGINAL_ALIVE`], [`CLONE_ALIVE`]) and whether they count as one user of the same
+    /// head ([`JOINT`]).
+    pub(crate) state: AtomicU32,
+}
+
+pub(crate) const ORIGINAL_ALIVE: u32 = 1;
+pub(crate) const CLONE_ALIVE: u32 = 2;
+pub(crate) const BOTH_ALIVE: u32 = ORIGINAL_ALIVE | CLONE_ALIVE;
+/// Both halves use the same head and hold *one* count of its `dataref` together, which the last of them gives up.
+/// So a clone from the pair costs one atomic instruction in all, when its first half dies.
+pub(crate) const JOINT: u32 = 4;
+
+/// A piece of a page block.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Frag {
+    pub(crate) block: NonNull<BlockHeader>,
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+}
+
+impl Frag {
+    /// The first byte.
+    #[inline]
+    pub(crate) fn pointer(&self) -> NonNull<u8> {
+        // SAFETY: a frag holds a reference to its block and lies within it.
+        unsafe { self.block.as_ref().block.pointer.add(self.offset as usize) }
+    }
+
+    #[inline]
+    pub(crate) fn bus_address(&self) -> u64 {
+        // SAFETY: a frag holds a reference to its block.
+        unsafe { self.block.as_ref().block.bus_address + u64::from(self.offset) }
+    }
+}
+
+/// What lies right behind the linear area and is shared by clones together with it: `skb_shared_info`.
+///
+/// There is no padding in it: its bytes may become packet bytes when a head of another size takes its place.
+#[repr(C)]
+pub(crate) struct SharedInfo {
+    /// Users of head and frags: clones, with a joint pair counting as one.
+    pub(crate) dataref: AtomicU32,
+    pub(crate) frag_count: u8,
+    pub(crate) transmit_flags: u8,
+    pub(crate) segment_size: u16,
+    pub(crate) segments: u16,
+    pub(crate) segment_type: u16,
+    pub(crate) reserved: u32,
+    /// First of a chain of buffers that continue the packet.
+    pub(crate) frag_list: *mut Descriptor,
+    pub(crate) hardware_timestamp: u64,
+    /// The block that a head outside the slab caches lies in.
+    pub(crate) head_block: *mut BlockHeader,
+    pub(crate) frags: [core::mem::MaybeUninit<Frag>; MAX_FRAGS],
+}
+
+impl SharedInfo {
+    /// Begins the life of the shared info at `place`: one user, no frags.
+    ///
+    /// # Safety
+    ///
+    /// `place` has room for a shared info and is the caller's.
+    #[inline]
+    pub(crate) unsafe fn initialise(place: NonNull<Self>, head_block: *mut BlockHeader) {
+        let place = place.as_ptr();
+        // SAFETY: by contract. The frags stay whatever initialised bytes they were.
+        unsafe {
+            (&raw mut (*place).dataref).write(AtomicU32::new(1));
+            (&raw mut (*place).frag_count).write(0);
+            (&raw mut (*place).transmit_flags).write(0);
+            (&raw mut (*place).segment_size).write(0);
+            (&raw mut (*place).segments).write(0);
+            (&raw mut (*place).segment_type).write(0);
+            (&raw mut (*place).reserved).write(0);
+            (&raw mut (*place).frag_list).write(ptr::null_mut());
+            (&raw mut (*place).hardware_timestamp).write(0);
+            (&raw mut (*place).head_block).write(head_block);
+        }
+    }
+
+    /// The frags in use.
+    #[inline]
+    pub(crate) fn frags(&self) -> &[Frag] {
+        // SAFETY: the first `frag_count` frags are always written.
+        unsafe { core::slice::from_raw_parts(self.frags.as_ptr().cast(), self.frag_count as usize) }
+    }
+
+    #[inline]
+    pub(crate) fn frags_mut(&mut self) -> &mut [Frag] {
+        // SAFETY: the first `frag_count` frags are always written.
+        unsafe { core::slice::from_raw_parts_mut(self.frags.as_mut_ptr().cast(), self.frag_count as usize) }
+    }
+
+    /// Users of this head as far as `dataref` knows.
+    #[inline]
+    pub(crate) fn users(&self) -> u32 {
+        self.dataref.load(Ordering::Acquire)
+    }
+}
+
+/// Bytes that a head of `end` bytes takes together with its shared info.
+#[inline]
+pub(crate) const fn head_bytes(end: usize) -> usize {
+    end + size_of::<SharedInfo>().next_multiple_of(CACHE_LINE)
+}
+
+#[cfg(not(feature = "loom"))]
+mod layout {
+    use super::*;
+    use core::mem::offset_of;
+
+    // Linux: 232 and 320 bytes.
+    const _: () = assert!(size_of::<Descriptor>() == 192);
+    const _: () = assert!(size_of::<SharedInfo>() == 312);
+    // All that taking room and freeing need, in the first cache line; metadata in the second.
+    const _: () = assert!(offset_of!(Descriptor, users) == 60);
+    const _: () = assert!(offset_of!(Descriptor, mac_header) == 64);
+    const _: () = assert!(offset_of!(Descriptor, owner) == 128);
+    // The counts and the first frag, in the first cache line of the shared info.
+    const _: () = assert!(offset_of!(SharedInfo, frags) == 40);
+    // No padding.
+    const _: () =
+        assert!(offset_of!(SharedInfo, frags) + MAX_FRAGS * size_of::<Frag>() == size_of::<SharedInfo>());
+    const _: () = assert!(size_of::<Frag>() == 16);
+    const _: () = assert!(offset_of!(FclonePair, state) == 2 * size_of::<Descriptor>());
+}

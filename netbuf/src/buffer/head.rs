@@ -1,0 +1,251 @@
+//! Heads: taking the linear area with its shared info, and giving it up.
+
+use core::ptr::{self, NonNull};
+
+use super::CACHE_LINE;
+use super::descriptor::{
+    BOTH_ALIVE, CLONE_ALIVE, Descriptor, DescriptorKind, FclonePair, IN_BLOCK, JOINT, ORIGINAL_ALIVE,
+    SharedInfo, head_bytes,
+};
+use crate::error::OutOfMemory;
+use crate::memory::Inner;
+use crate::memory::block::{self, BlockHeader};
+use crate::memory::fragment::FRAGMENT_MAXIMUM;
+use crate::memory::slab::{DESCRIPTOR_CACHE, FCLONE_CACHE, kmalloc_index};
+use crate::page_source::{PAGE_SIZE, Zone};
+use crate::sync::Ordering;
+
+/// The largest linear area, so that all lengths fit in 32 bits with room to spare.
+pub(crate) const MAXIMUM: usize = 1 << 24;
+
+/// A linear area with initialised shared info behind it.
+pub(crate) struct Head {
+    pub(crate) pointer: NonNull<u8>,
+    pub(crate) end: u32,
+    pub(crate) source: u8,
+}
+
+/// A head with room for `size` bytes from a general slab cache, or from a block of its own when no cache has objects
+/// that large.
+#[inline]
+pub(crate) fn allocate(memory: NonNull<Inner>, size: usize, owner: bool) -> Result<Head, OutOfMemory> {
+    if size > MAXIMUM {
+        return Err(OutOfMemory { bytes: size });
+    }
+    let end = size.next_multiple_of(CACHE_LINE);
+    let Some(cache) = kmalloc_index(head_bytes(end)) else {
+        return allocate_block(memory, end);
+    };
+    // SAFETY: whoever allocates keeps the memory alive.
+    let pointer = unsafe { memory.as_ref() }.allocate(cache, owner)?;
+    // SAFETY: the object has room for `end` bytes and the shared info.
+    unsafe { SharedInfo::initialise(pointer.add(end).cast(), ptr::null_mut()) };
+    Ok(Head { pointer, end: end as u32, source: cache as u8 })
+}
+
+/// A head with room for `size` bytes cut from the fragment allocator, for received packets. From contexts that do not
+/// own the memory, and when no fragment block is to be had, it comes from a slab cache.
+#[inline]
+pub(crate) fn allocate_fragment(
+    memory: NonNull<Inner>,
+    size: usize,
+    owner: bool,
+) -> Result<Head, OutOfMemory> {
+    if !owner || size > FRAGMENT_MAXIMUM - head_bytes(CACHE_LINE) {
+        return allocate(memory, size, owner);
+    }
+    let end = size.next_multiple_of(CACHE_LINE);
+    // SAFETY: whoever allocates keeps the memory alive.
+    let inner = unsafe { memory.as_ref() };
+    // SAFETY: the caller is the owner, and the size was checked.
+    let Ok((pointer, block)) = (unsafe { inner.fragments.allocate(memory, head_bytes(end)) }) else {
+        return allocate(memory, size, owner);
+    };
+    // SAFETY: the fragment has room for `end` bytes and the shared info.
+    unsafe { SharedInfo::initialise(pointer.add(end).cast(), block.as_ptr()) };
+    Ok(Head { pointer, end: end as u32, source: IN_BLOCK })
+}
+
+#[cold]
+fn allocate_block(memory: NonNull<Inner>, end: usize) -> Result<Head, OutOfMemory> {
+    let pages = head_bytes(end).div_ceil(PAGE_SIZE).next_power_of_two();
+    let block = block::allocate(memory, pages.trailing_zeros() as u8, Zone::Normal, ptr::null_mut())?;
+    // SAFETY: the header is alive, and its block has room for `end` bytes and the shared info.
+    unsafe {
+        let pointer = block.as_ref().block.pointer;
+        SharedInfo::initialise(pointer.add(end).cast(), block.as_ptr());
+        Ok(Head { pointer, end: end as u32, source: IN_BLOCK })
+    }
+}
+
+/// Gives a head up that never got a descriptor.
+///
+/// # Safety
+///
+/// The head is the caller's and is not used any more; the memory is kept alive by something else.
+#[cold]
+pub(crate) unsafe fn discard(memory: NonNull<Inner>, head: &Head, owner: bool) {
+    // SAFETY: by contract; the shared info says that there is one user and no frag.
+    unsafe { put(memory, head.pointer, head.end, head.source, owner) };
+}
+
+/// Whether anybody else uses the head of `descriptor`.
+#[inline]
+pub(crate) fn is_shared(descriptor: &Descriptor) -> bool {
+    // SAFETY: a descriptor keeps its head alive.
+    if unsafe { descriptor.shared_info().as_ref() }.users() != 1 {
+        return true;
+    }
+    if descriptor.kind == DescriptorKind::Single {
+        return false;
+    }
+    // SAFETY: the kind says that it is half of a pair.
+    let state = unsafe { Descriptor::pair(NonNull::from(descriptor)).as_ref() }.state.load(Ordering::Acquire);
+    state == BOTH_ALIVE | JOINT
+}
+
+/// Gives up one user of a head; with the last one its frags, its frag list and the head itself go.
+///
+/// # Safety
+///
+/// The head is alive, the caller gives up one count of its `dataref`, and something else keeps the memory alive.
+#[inline]
+pub(crate) unsafe fn put(memory: NonNull<Inner>, head: NonNull<u8>, end: u32, source: u8, owner: bool) {
+    // SAFETY: by contract.
+    unsafe {
+        let shared = head.add(end as usize).cast::<SharedInfo>();
+        let dataref = &(*shared.as_ptr()).dataref;
+        // No atomic write when nobody else is left to see it.
+        if dataref.load(Ordering::Acquire) != 1 {
+            if dataref.fetch_sub(1, Ordering::Release) != 1 {
+                return;
+            }
+            dataref.load(Ordering::Acquire);
+        }
+        let shared = shared.as_ref();
+        if shared.frag_count != 0 || !shared.frag_list.is_null() {
+            release_frags(shared);
+        }
+        if source == IN_BLOCK {
+            let block = NonNull::new_unchecked(shared.head_block);
+            memory.as_ref().fragments.free(block, owner);
+        } else {
+            Inner::free(memory, source as usize, head, owner);
+        }
+    }
+}
+
+/// Gives up the references of all frags and the buffers of the frag list.
+///
+/// # Safety
+///
+/// The shared info has no user any more, and neither frags nor list are touched again.
+unsafe fn release_frags(shared: &SharedInfo) {
+    for frag in shared.frags() {
+        // SAFETY: each frag holds one reference.
+        unsafe { block::put(frag.block) };
+    }
+    // SAFETY: the list owns its buffers.
+    unsafe { release_list(shared.frag_list) };
+}
+
+/// Frees a chain of buffers.
+///
+/// # Safety
+///
+/// The chain is the caller's.
+pub(crate) unsafe fn release_list(mut next: *mut Descriptor) {
+    while let Some(descriptor) = NonNull::new(next) {
+        // SAFETY: by contract; the link is read before the buffer is freed.
+        unsafe {
+            next = (*descriptor.as_ptr()).next;
+            (*descriptor.as_ptr()).next = ptr::null_mut();
+            drop(crate::NetBuf::from_descriptor(descriptor));
+        }
+    }
+}
+
+/// Gives up the user of the head that `descriptor` is, because the descriptor gets another head.
+///
+/// # Safety
+///
+/// The caller owns the descriptor and replaces its head before anybody looks at it again.
+pub(crate) unsafe fn leave(descriptor: NonNull<Descriptor>, owner: bool) {
+    // SAFETY: by contract the descriptor is alive and owned.
+    unsafe {
+        let this = descriptor.as_ref();
+        if this.kind != DescriptorKind::Single {
+            let state = &(*Descriptor::pair(descriptor).as_ptr()).state;
+            let mut now = state.load(Ordering::Acquire);
+            while now == BOTH_ALIVE | JOINT {
+                // The other half keeps the count that both held together.
+                match state.compare_exchange(now, BOTH_ALIVE, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => return,
+                    Err(changed) => now = changed,
+                }
+            }
+        }
+        put(this.memory, this.head, this.end, this.head_source, owner);
+    }
+}
+
+/// Frees a descriptor together with its user of the head.
+///
+/// # Safety
+///
+/// The caller owns the descriptor, nobody else has a handle to it, and it is not touched again.
+#[inline]
+pub(crate) unsafe fn free_buffer(descriptor: NonNull<Descriptor>, owner: bool) {
+    // SAFETY: by contract the descriptor is alive and owned; it keeps memory and head alive until freed here.
+    unsafe {
+        let this = descriptor.as_ref();
+        let (memory, pointer, end, source) = (this.memory, this.head, this.end, this.head_source);
+        if this.kind == DescriptorKind::Single {
+            put(memory, pointer, end, source, owner);
+            Inner::free(memory, DESCRIPTOR_CACHE, descriptor.cast(), owner);
+        } else {
+            free_half(descriptor, owner);
+        }
+    }
+}
+
+/// [`free_buffer`] for half of a pair.
+unsafe fn free_half(descriptor: NonNull<Descriptor>, owner: bool) {
+    // SAFETY: as in `free_buffer`. After the exchange the pair may be freed by the other half at any time, so what is
+    // needed of the descriptor is read before; the head, while it is ours, keeps the memory alive.
+    unsafe {
+        let this = descriptor.as_ref();
+        let (memory, pointer, end, source) = (this.memory, this.head, this.end, this.head_source);
+        let pair = Descriptor::pair(descriptor);
+        let (mine, other) = match this.kind {
+            DescriptorKind::Clone => (CLONE_ALIVE, ORIGINAL_ALIVE),
+            _ => (ORIGINAL_ALIVE, CLONE_ALIVE),
+        };
+        let state = &(*pair.as_ptr()).state;
+        let before = state.load(Ordering::Acquire);
+        if before & other != 0 {
+            let before = state.fetch_and(!mine, Ordering::AcqRel);
+            if before & other != 0 {
+                if before & JOINT == 0 {
+                    put(memory, pointer, end, source, owner);
+                }
+                return;
+            }
+        }
+        put(memory, pointer, end, source, owner);
+        Inner::free(memory, FCLONE_CACHE, pair.cast::<FclonePair>().cast(), owner);
+    }
+}
+
+/// The page block that the head lies in, and the name of its slab cache if it is in one.
+pub(crate) fn backing(descriptor: &Descriptor) -> (crate::PageBlock, Option<NonNull<BlockHeader>>) {
+    // SAFETY: a descriptor keeps its head, and so its slab or block, alive.
+    unsafe {
+        if descriptor.head_source == IN_BLOCK {
+            let header = NonNull::new_unchecked(descriptor.shared_info().as_ref().head_block);
+            (header.as_ref().block, Some(header))
+        } else {
+            (crate::memory::slab::block_of(descriptor.head_source as usize, descriptor.head.as_ptr()), None)
+        }
+    }
+}

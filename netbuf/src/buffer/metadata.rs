@@ -1,0 +1,595 @@
+//! What layers tell each other about a packet: header offsets, protocol, checksum state, and private state.
+
+use alloc::sync::Arc;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::NetBuf;
+use super::descriptor::UNSET;
+use super::owner::MemoryOwner;
+use crate::error::Error;
+
+/// Whom a packet is for, as the link layer saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum PacketType {
+    /// For this station.
+    #[default]
+    Host,
+    /// For all stations.
+    Broadcast,
+    /// For a group.
+    Multicast,
+    /// For another station, seen in promiscuous mode.
+    OtherHost,
+    /// From this station.
+    Outgoing,
+}
+
+/// What is known of the transport checksum: on receive what the hardware verified, on transmit what it must still do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ChecksumStatus {
+    /// Receive: nothing is known, software must check. Transmit: the checksum is in the packet.
+    #[default]
+    None,
+    /// Receive: the hardware checked it, it is right.
+    Unnecessary,
+    /// Receive: this is the ones' complement sum of all bytes from `data` on, not folded, in the byte order of the
+    /// packet as [`checksum`](crate::checksum) returns it.
+    Complete(u32),
+    /// Transmit: the device must sum the bytes from `start` (from `data`) to the end and store the checksum `offset`
+    /// bytes behind `start`.
+    Partial {
+        /// Where the sum starts, in bytes from `data`.
+        start: usize,
+        /// Where the checksum goes, in bytes from `start`.
+        offset: usize,
+    },
+}
+
+const NONE: u8 = 0;
+const UNNECESSARY: u8 = 1;
+const COMPLETE: u8 = 2;
+pub(super) const PARTIAL: u8 = 3;
+
+/// Bits of the descriptor's flags.
+const HAS_VLAN: u8 = 1;
+const PEEKED: u8 = 2;
+const HAS_HASH: u8 = 4;
+const HAS_TIMESTAMP: u8 = 8;
+const NO_HEADER_REFERENCE: u8 = 16;
+
+/// Bytes of private state (`cb`).
+pub const CONTROL_BLOCK_SIZE: usize = 48;
+
+macro_rules! header_offset {
+    ($name:literal, $field:ident, $get:ident, $was_set:ident, $set:ident, $reset:ident) => {
+        #[doc = concat!("The bytes from the ", $name, " header to the end of the linear part; `None` while it is unset,")]
+        /// or when it no longer lies there.
+        ///
+        /// ```
+        /// # let memory = netbuf::host::memory();
+        /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+        /// buffer.put(6)?.copy_from_slice(b"ab  cd");
+        #[doc = concat!("assert_eq!(buffer.", stringify!($get), "(), None);")]
+        #[doc = concat!("buffer.", stringify!($set), "(4)?;")]
+        /// buffer.pull(6)?; // the header stays where it is
+        #[doc = concat!("assert_eq!(buffer.", stringify!($get), "(), Some(&b\"cd\"[..]));")]
+        /// # Ok::<(), netbuf::Error>(())
+        /// ```
+        #[must_use]
+        pub fn $get(&self) -> Option<&[u8]> {
+            self.bytes_from_head_offset(self.descriptor().$field)
+        }
+
+        #[doc = concat!("Whether the ", $name, " header was set.")]
+        ///
+        /// ```
+        /// # let memory = netbuf::host::memory();
+        /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+        #[doc = concat!("assert!(!buffer.", stringify!($was_set), "());")]
+        #[doc = concat!("buffer.", stringify!($reset), "();")]
+        #[doc = concat!("assert!(buffer.", stringify!($was_set), "());")]
+        /// # Ok::<(), netbuf::Error>(())
+        /// ```
+        #[must_use]
+        pub fn $was_set(&self) -> bool {
+            self.descriptor().$field != UNSET
+        }
+
+        #[doc = concat!("Sets the ", $name, " header `offset` bytes behind the start of the data.")]
+        ///
+        /// ```
+        /// # let memory = netbuf::host::memory();
+        /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+        /// buffer.put(20)?;
+        #[doc = concat!("buffer.", stringify!($set), "(14)?;")]
+        #[doc = concat!("assert_eq!(buffer.", stringify!($get), "().map(<[u8]>::len), Some(6));")]
+        /// # Ok::<(), netbuf::Error>(())
+        /// ```
+        ///
+        /// # Errors
+        ///
+        /// [`Error::PastEnd`]: the linear part is shorter.
+        pub fn $set(&mut self, offset: usize) -> Result<(), Error> {
+            let available = self.head_len();
+            if offset > available {
+                return Err(Error::PastEnd { wanted: offset, available });
+            }
+            self.descriptor_mut().$field = (self.headroom() + offset) as u32;
+            Ok(())
+        }
+
+        #[doc = concat!("Sets the ", $name, " header to the start of the data.")]
+        ///
+        /// ```
+        /// # let memory = netbuf::host::memory();
+        /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+        /// buffer.put(20)?;
+        #[doc = concat!("buffer.", stringify!($reset), "();")]
+        #[doc = concat!("assert_eq!(buffer.", stringify!($get), "().map(<[u8]>::len), Some(20));")]
+        /// # Ok::<(), netbuf::Error>(())
+        /// ```
+        pub fn $reset(&mut self) {
+            self.descriptor_mut().$field = self.headroom() as u32;
+        }
+    };
+}
+
+macro_rules! field {
+    ($(#[$documentation:meta])* $get:ident, $set:ident, $field:ident: $type:ty) => {
+        $(#[$documentation])*
+        ///
+        /// ```
+        /// # let memory = netbuf::host::memory();
+        /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+        #[doc = concat!("assert_eq!(buffer.", stringify!($get), "(), 0);")]
+        #[doc = concat!("buffer.", stringify!($set), "(7);")]
+        #[doc = concat!("assert_eq!(buffer.", stringify!($get), "(), 7);")]
+        /// # Ok::<(), netbuf::Error>(())
+        /// ```
+        #[inline]
+        #[must_use]
+        pub fn $get(&self) -> $type {
+            self.descriptor().$field
+        }
+
+        #[doc = concat!("Sets [`", stringify!($get), "`](Self::", stringify!($get), ").")]
+        ///
+        /// ```
+        /// # let memory = netbuf::host::memory();
+        /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+        #[doc = concat!("buffer.", stringify!($set), "(3);")]
+        #[doc = concat!("assert_eq!(buffer.", stringify!($get), "(), 3);")]
+        /// # Ok::<(), netbuf::Error>(())
+        /// ```
+        #[inline]
+        pub fn $set(&mut self, value: $type) {
+            self.descriptor_mut().$field = value;
+        }
+    };
+}
+
+macro_rules! optional_field {
+    ($(#[$documentation:meta])* $get:ident, $set:ident, $field:ident: $type:ty, $flag:ident) => {
+        $(#[$documentation])*
+        ///
+        /// ```
+        /// # let memory = netbuf::host::memory();
+        /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+        #[doc = concat!("assert_eq!(buffer.", stringify!($get), "(), None);")]
+        #[doc = concat!("buffer.", stringify!($set), "(Some(0));")]
+        #[doc = concat!("assert_eq!(buffer.", stringify!($get), "(), Some(0));")]
+        /// # Ok::<(), netbuf::Error>(())
+        /// ```
+        #[inline]
+        #[must_use]
+        pub fn $get(&self) -> Option<$type> {
+            let descriptor = self.descriptor();
+            (descriptor.flags & $flag != 0).then_some(descriptor.$field)
+        }
+
+        #[doc = concat!("Sets [`", stringify!($get), "`](Self::", stringify!($get), ").")]
+        ///
+        /// ```
+        /// # let memory = netbuf::host::memory();
+        /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+        #[doc = concat!("buffer.", stringify!($set), "(Some(3));")]
+        #[doc = concat!("buffer.", stringify!($set), "(None);")]
+        #[doc = concat!("assert_eq!(buffer.", stringify!($get), "(), None);")]
+        /// # Ok::<(), netbuf::Error>(())
+        /// ```
+        #[inline]
+        pub fn $set(&mut self, value: Option<$type>) {
+            let descriptor = self.descriptor_mut();
+            match value {
+                Some(value) => {
+                    descriptor.flags |= $flag;
+                    descriptor.$field = value;
+                }
+                None => descriptor.flags &= !$flag,
+            }
+        }
+    };
+}
+
+impl NetBuf {
+    header_offset!(
+        "link-layer",
+        mac_header,
+        mac_header,
+        mac_header_was_set,
+        set_mac_header,
+        reset_mac_header
+    );
+    header_offset!(
+        "network",
+        network_header,
+        network_header,
+        network_header_was_set,
+        set_network_header,
+        reset_network_header
+    );
+    header_offset!(
+        "transport",
+        transport_header,
+        transport_header,
+        transport_header_was_set,
+        set_transport_header,
+        reset_transport_header
+    );
+
+    fn bytes_from_head_offset(&self, offset: u32) -> Option<&[u8]> {
+        let descriptor = self.descriptor();
+        let end = descriptor.headroom() + descriptor.head_len();
+        let offset = offset as usize;
+        if offset > end {
+            return None;
+        }
+        // SAFETY: the range lies between head and end, is initialised, and is read only while borrowed: only the sole
+        // user of a head writes it.
+        Some(unsafe { core::slice::from_raw_parts(descriptor.head.as_ptr().add(offset), end - offset) })
+    }
+
+    /// The destination station address: the first six bytes at the link-layer header.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.put(14)?.fill(0xff);
+    /// buffer.reset_mac_header();
+    /// assert_eq!(buffer.destination(), Some([0xff; 6]));
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[must_use]
+    pub fn destination(&self) -> Option<[u8; 6]> {
+        self.mac_header()?.first_chunk().copied()
+    }
+
+    field!(
+        /// The Ethernet type of the payload, host byte order (`protocol`).
+        protocol, set_protocol, protocol: u16
+    );
+    field!(
+        /// Scheduling class on transmit (`priority`).
+        priority, set_priority, priority: u32
+    );
+    field!(
+        /// A number that rules attach (`mark`).
+        mark, set_mark, mark: u32
+    );
+    field!(
+        /// The device queue to use or that was used (`queue_mapping`).
+        queue_mapping, set_queue_mapping, queue_mapping: u16
+    );
+    field!(
+        /// Bytes in the link-layer header (`mac_len`).
+        mac_len, set_mac_len, mac_len: u16
+    );
+    field!(
+        /// Bytes at the front of the head that a clone may write (`hdr_len`).
+        header_len, set_header_len, header_len: u16
+    );
+    optional_field!(
+        /// The VLAN tag that the hardware took off or must insert: priority and identifier (`vlan_tci`).
+        vlan, set_vlan, vlan_tci: u16, HAS_VLAN
+    );
+    optional_field!(
+        /// The flow hash (`hash`).
+        hash, set_hash, hash: u32, HAS_HASH
+    );
+    optional_field!(
+        /// When the packet arrived or left, in nanoseconds of the surroundings' clock (`tstamp`).
+        timestamp, set_timestamp, timestamp: u64, HAS_TIMESTAMP
+    );
+
+    /// The interface that the packet arrived on or leaves by (`dev`, `iif`), as an index that the network layer gives.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// assert_eq!(buffer.interface(), None);
+    /// buffer.set_interface(Some(0));
+    /// assert_eq!(buffer.interface(), Some(0));
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn interface(&self) -> Option<u32> {
+        self.descriptor().interface.checked_sub(1)
+    }
+
+    /// Sets [`interface`](Self::interface).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.set_interface(Some(3));
+    /// assert_eq!(buffer.interface(), Some(3));
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    pub fn set_interface(&mut self, interface: Option<u32>) {
+        self.descriptor_mut().interface = interface.map_or(0, |index| index.saturating_add(1));
+    }
+
+    /// Whom the packet is for (`pkt_type`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// assert_eq!(buffer.packet_type(), netbuf::PacketType::Host);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn packet_type(&self) -> PacketType {
+        match self.descriptor().packet_type {
+            1 => PacketType::Broadcast,
+            2 => PacketType::Multicast,
+            3 => PacketType::OtherHost,
+            4 => PacketType::Outgoing,
+            _ => PacketType::Host,
+        }
+    }
+
+    /// Sets [`packet_type`](Self::packet_type).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.set_packet_type(netbuf::PacketType::Multicast);
+    /// assert_eq!(buffer.packet_type(), netbuf::PacketType::Multicast);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    pub fn set_packet_type(&mut self, packet_type: PacketType) {
+        self.descriptor_mut().packet_type = packet_type as u8;
+    }
+
+    /// Whether somebody has looked at the packet in a queue without taking it (`peeked`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.set_peeked(true);
+    /// assert!(buffer.is_peeked());
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is_peeked(&self) -> bool {
+        self.descriptor().flags & PEEKED != 0
+    }
+
+    /// Sets [`is_peeked`](Self::is_peeked).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// assert!(!buffer.is_peeked());
+    /// buffer.set_peeked(true);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    pub fn set_peeked(&mut self, peeked: bool) {
+        self.set_flag(PEEKED, peeked);
+    }
+
+    /// Whether this buffer promised to look at the payload only and not at the header (`nohdr`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.set_payload_only(true);
+    /// assert!(buffer.is_payload_only());
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[must_use]
+    pub fn is_payload_only(&self) -> bool {
+        self.descriptor().flags & NO_HEADER_REFERENCE != 0
+    }
+
+    /// Sets [`is_payload_only`](Self::is_payload_only).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// assert!(!buffer.is_payload_only());
+    /// buffer.set_payload_only(true);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    pub fn set_payload_only(&mut self, payload_only: bool) {
+        self.set_flag(NO_HEADER_REFERENCE, payload_only);
+    }
+
+    fn set_flag(&mut self, flag: u8, on: bool) {
+        let flags = &mut self.descriptor_mut().flags;
+        if on {
+            *flags |= flag;
+        } else {
+            *flags &= !flag;
+        }
+    }
+
+    /// What is known of the transport checksum (`ip_summed`, `csum`). A partial checksum whose start was pulled off
+    /// the front is [`ChecksumStatus::None`].
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// use netbuf::{ChecksumStatus, NetBuf};
+    /// let mut buffer = NetBuf::rx_alloc(&memory, 64)?;
+    /// buffer.put(40)?;
+    /// buffer.set_checksum_status(ChecksumStatus::Partial { start: 20, offset: 16 });
+    /// buffer.push(14)?;
+    /// assert_eq!(buffer.checksum_status(), ChecksumStatus::Partial { start: 34, offset: 16 });
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn checksum_status(&self) -> ChecksumStatus {
+        let descriptor = self.descriptor();
+        match descriptor.checksum_status {
+            UNNECESSARY => ChecksumStatus::Unnecessary,
+            COMPLETE => ChecksumStatus::Complete(descriptor.checksum),
+            PARTIAL => match (descriptor.checksum as usize).checked_sub(descriptor.headroom()) {
+                Some(start) => ChecksumStatus::Partial { start, offset: descriptor.checksum_offset as usize },
+                None => ChecksumStatus::None,
+            },
+            _ => ChecksumStatus::None,
+        }
+    }
+
+    /// Sets [`checksum_status`](Self::checksum_status). A partial checksum must lie within the packet, otherwise the
+    /// status becomes [`ChecksumStatus::None`].
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// use netbuf::{ChecksumStatus, NetBuf};
+    /// let mut buffer = NetBuf::rx_alloc(&memory, 64)?;
+    /// buffer.set_checksum_status(ChecksumStatus::Unnecessary);
+    /// assert_eq!(buffer.checksum_status(), ChecksumStatus::Unnecessary);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    pub fn set_checksum_status(&mut self, status: ChecksumStatus) {
+        let (headroom, len) = (self.headroom(), self.len());
+        let descriptor = self.descriptor_mut();
+        (descriptor.checksum_status, descriptor.checksum, descriptor.checksum_offset) = match status {
+            ChecksumStatus::Unnecessary => (UNNECESSARY, 0, 0),
+            ChecksumStatus::Complete(sum) => (COMPLETE, sum, 0),
+            ChecksumStatus::Partial { start, offset }
+                if start.saturating_add(offset).saturating_add(2) <= len =>
+            {
+                (PARTIAL, (headroom + start) as u32, offset as u32)
+            }
+            ChecksumStatus::None | ChecksumStatus::Partial { .. } => (NONE, 0, 0),
+        };
+    }
+
+    /// Private state of whoever owns the buffer now (`cb`), as a type of theirs. It starts as zeros. A layer that must
+    /// keep it across a hand-over clones first.
+    ///
+    /// ```compile_fail
+    /// # let memory = netbuf::host::memory();
+    /// # let buffer = netbuf::NetBuf::alloc(&memory, 64).unwrap();
+    /// let too_large: &[u8; 49] = buffer.control_block();
+    /// ```
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+    ///
+    /// #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+    /// #[repr(C)]
+    /// struct Fragment {
+    ///     offset: u32,
+    ///     len: u32,
+    /// }
+    ///
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.control_block_mut::<Fragment>().offset = 1480;
+    /// assert_eq!(buffer.control_block::<Fragment>().offset, 1480);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn control_block<T: FromBytes + Immutable + KnownLayout>(&self) -> &T {
+        const { assert!(size_of::<T>() <= CONTROL_BLOCK_SIZE && align_of::<T>() <= align_of::<u64>()) };
+        // SAFETY: the type fits, its alignment does too, any bytes are a value of it, and it has no interior
+        // mutability.
+        unsafe { &*self.descriptor().control_block.as_ptr().cast() }
+    }
+
+    /// [`control_block`](Self::control_block), to be written.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// *buffer.control_block_mut::<[u8; 48]>() = [1; 48];
+    /// assert_eq!(buffer.control_block::<u64>(), &0x0101_0101_0101_0101);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn control_block_mut<T: FromBytes + IntoBytes + KnownLayout>(&mut self) -> &mut T {
+        const { assert!(size_of::<T>() <= CONTROL_BLOCK_SIZE && align_of::<T>() <= align_of::<u64>()) };
+        // SAFETY: as in `control_block`; the type has no padding, so whatever is written leaves initialised bytes.
+        unsafe { &mut *self.descriptor_mut().control_block.as_mut_ptr().cast() }
+    }
+
+    /// Memory really held: descriptor, linear area, shared info, and what each frag pins.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// assert_eq!(buffer.truesize(), 192 + 64 + 312);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn truesize(&self) -> usize {
+        self.descriptor().truesize as usize
+    }
+
+    /// Charges the buffer to somebody; whoever was charged before gets it back (`skb_set_owner_r`, `skb_orphan`).
+    ///
+    /// See [`MemoryOwner`] for an example.
+    pub fn set_owner(&mut self, owner: Arc<dyn MemoryOwner>) {
+        self.orphan();
+        owner.charge(self.truesize());
+        self.descriptor_mut().owner = Some(owner);
+    }
+
+    /// Gives the charge back to whoever bears it (`skb_orphan`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.orphan(); // nobody is charged: nothing happens
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    pub fn orphan(&mut self) {
+        if self.descriptor().owner.is_some() {
+            self.give_back_charge();
+        }
+    }
+
+    /// Adds to the truesize and tells the owner.
+    #[inline]
+    pub(super) fn change_truesize(&mut self, by: i64) {
+        let descriptor = self.descriptor_mut();
+        let old = descriptor.truesize;
+        descriptor.truesize = u32::try_from(i64::from(old).saturating_add(by).max(0)).unwrap_or(u32::MAX);
+        if let Some(owner) = &descriptor.owner {
+            if descriptor.truesize >= old {
+                owner.charge((descriptor.truesize - old) as usize);
+            } else {
+                owner.discharge((old - descriptor.truesize) as usize);
+            }
+        }
+    }
+
+    /// The truesize of a buffer with this head and without frags.
+    pub(super) fn empty_truesize(&self) -> usize {
+        size_of::<super::Descriptor>() + size_of::<super::SharedInfo>() + self.descriptor().end as usize
+    }
+}

@@ -1,0 +1,469 @@
+//! The buffer: allocation, freeing, and looking at it.
+
+mod checksum;
+mod clone;
+mod copy;
+mod descriptor;
+mod frags;
+pub(crate) mod head;
+mod inspect;
+mod metadata;
+mod owner;
+mod receive;
+mod room;
+mod segments;
+
+use core::fmt;
+use core::mem::ManuallyDrop;
+use core::ptr::NonNull;
+
+use crate::context;
+use crate::error::{OutOfMemory, Shared};
+use crate::memory::slab::{DESCRIPTOR_CACHE, FCLONE_CACHE};
+use crate::memory::{Inner, Memory};
+use crate::sync::AtomicU32;
+
+pub use checksum::{checksum, combine, fold, update};
+pub use clone::SharedNetBuf;
+pub use descriptor::MAX_FRAGS;
+pub(crate) use descriptor::{CACHE_LINE, Descriptor, FclonePair};
+use descriptor::{DescriptorKind, ORIGINAL_ALIVE, SharedInfo};
+use head::Head;
+pub use inspect::{Backing, BufferInspection, FragInspection};
+pub use metadata::{ChecksumStatus, PacketType};
+pub use owner::MemoryOwner;
+pub use receive::ReceivePattern;
+pub use segments::{DmaSegment, DmaSegmentMut};
+
+/// Headroom of received buffers (`NET_SKB_PAD`): room for the headers that a reply or a tunnel pushes.
+pub const RECEIVE_HEADROOM: usize = 64;
+
+/// A packet buffer: one owning pointer to a descriptor.
+///
+/// See the [crate page](crate) for what it is made of.
+#[repr(transparent)]
+pub struct NetBuf {
+    descriptor: NonNull<Descriptor>,
+}
+
+// SAFETY: the descriptor has one owner. What it points to is either its own, or counted with atomics and read only
+// while shared; its memory may be reached from every context.
+unsafe impl Send for NetBuf {}
+// SAFETY: through a shared reference everything is read only.
+unsafe impl Sync for NetBuf {}
+
+impl NetBuf {
+    /// A buffer with a linear area of `size` bytes, rounded up to the cache line, all of it tailroom (`alloc_skb`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let buffer = netbuf::NetBuf::alloc(&memory, 100)?;
+    /// assert_eq!((buffer.len(), buffer.headroom(), buffer.tailroom()), (0, 0, 128));
+    /// # Ok::<(), netbuf::OutOfMemory>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`]: neither head nor descriptor leaks.
+    #[inline]
+    pub fn alloc(memory: &Memory, size: usize) -> Result<Self, OutOfMemory> {
+        let owner = memory.inner().is_owner();
+        let head = head::allocate(memory.inner_pointer(), size, owner)?;
+        Self::with_head(memory.inner_pointer(), head, owner)
+    }
+
+    /// A buffer for receiving: `size` bytes of tailroom behind [`RECEIVE_HEADROOM`] bytes of headroom, in a page
+    /// fragment (`dev_alloc_skb`).
+    ///
+    /// From a context that does not own the memory, or when no block is to be had to cut fragments from, the head comes
+    /// from a slab cache.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let buffer = netbuf::NetBuf::rx_alloc(&memory, 1536)?;
+    /// assert_eq!((buffer.len(), buffer.headroom(), buffer.tailroom()), (0, 64, 1536));
+    /// # Ok::<(), netbuf::OutOfMemory>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`]: neither head nor descriptor leaks.
+    #[inline]
+    pub fn rx_alloc(memory: &Memory, size: usize) -> Result<Self, OutOfMemory> {
+        let owner = memory.inner().is_owner();
+        let bytes = size.checked_add(RECEIVE_HEADROOM).ok_or(OutOfMemory { bytes: size })?;
+        let head = head::allocate_fragment(memory.inner_pointer(), bytes, owner)?;
+        let mut buffer = Self::with_head(memory.inner_pointer(), head, owner)?;
+        // SAFETY: the head has at least that many bytes, and the buffer is empty.
+        unsafe { buffer.reserve_unchecked(RECEIVE_HEADROOM) };
+        Ok(buffer)
+    }
+
+    /// A buffer whose first [clone](Self::clone_buffer) needs no allocator: its descriptor comes with a second one
+    /// (`alloc_skb_fclone`). For packets that are kept while a clone travels, as TCP's.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc_fclone(&memory, 100)?;
+    /// let live = memory.statistics().live_descriptors;
+    /// let clone = buffer.clone_buffer()?;
+    /// assert_eq!(memory.statistics().live_descriptors, live);
+    /// # drop(clone);
+    /// # Ok::<(), netbuf::OutOfMemory>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`]: neither head nor descriptors leak.
+    pub fn alloc_fclone(memory: &Memory, size: usize) -> Result<Self, OutOfMemory> {
+        let inner = memory.inner_pointer();
+        let owner = memory.inner().is_owner();
+        let head = head::allocate(inner, size, owner)?;
+        match memory.inner().allocate(FCLONE_CACHE, owner) {
+            Ok(object) => {
+                let pair = object.cast::<FclonePair>();
+                let descriptor =
+                    Descriptor::new(inner, DescriptorKind::Original, head.pointer, head.end, head.source);
+                // SAFETY: the object has room for a pair. The clone half is written when it is handed out.
+                unsafe {
+                    (&raw mut (*pair.as_ptr()).original).write(descriptor);
+                    (&raw mut (*pair.as_ptr()).state).write(AtomicU32::new(ORIGINAL_ALIVE));
+                }
+                Ok(Self { descriptor: pair.cast() })
+            }
+            Err(error) => {
+                // SAFETY: the head was just allocated, and `memory` is alive.
+                unsafe { head::discard(inner, &head, owner) };
+                Err(error)
+            }
+        }
+    }
+
+    /// A buffer with its descriptor in the general descriptor cache.
+    #[inline]
+    fn with_head(memory: NonNull<Inner>, head: Head, owner: bool) -> Result<Self, OutOfMemory> {
+        // SAFETY: whoever allocates keeps the memory alive.
+        match unsafe { memory.as_ref() }.allocate(DESCRIPTOR_CACHE, owner) {
+            Ok(object) => {
+                let descriptor = object.cast::<Descriptor>();
+                // SAFETY: the object has room for a descriptor.
+                unsafe {
+                    descriptor.write(Descriptor::new(
+                        memory,
+                        DescriptorKind::Single,
+                        head.pointer,
+                        head.end,
+                        head.source,
+                    ));
+                }
+                Ok(Self { descriptor })
+            }
+            Err(error) => {
+                // SAFETY: the head was just allocated, and the memory is alive.
+                unsafe { head::discard(memory, &head, owner) };
+                Err(error)
+            }
+        }
+    }
+
+    /// The buffer of a descriptor.
+    ///
+    /// # Safety
+    ///
+    /// The descriptor is alive and the caller owns it; the returned buffer does from now on.
+    #[inline]
+    pub(crate) unsafe fn from_descriptor(descriptor: NonNull<Descriptor>) -> Self {
+        Self { descriptor }
+    }
+
+    /// The descriptor, which the caller owns from now on.
+    #[inline]
+    pub(crate) fn into_descriptor(self) -> NonNull<Descriptor> {
+        ManuallyDrop::new(self).descriptor
+    }
+
+    #[inline]
+    pub(crate) fn descriptor(&self) -> &Descriptor {
+        // SAFETY: a buffer owns a live descriptor.
+        unsafe { self.descriptor.as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn descriptor_mut(&mut self) -> &mut Descriptor {
+        // SAFETY: a buffer owns a live descriptor, and the buffer is borrowed mutably.
+        unsafe { self.descriptor.as_mut() }
+    }
+
+    #[inline]
+    pub(crate) fn inner(&self) -> &Inner {
+        // SAFETY: a live descriptor keeps its memory alive.
+        unsafe { self.descriptor().memory.as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn shared_info(&self) -> &SharedInfo {
+        // SAFETY: a live descriptor keeps its head and shared info alive; nobody writes it while it is borrowed: only
+        // the sole user of the head does, through a mutable borrow.
+        unsafe { self.descriptor().shared_info().as_ref() }
+    }
+
+    /// The shared info, when this buffer is its only user.
+    #[inline]
+    pub(crate) fn shared_info_mut(&mut self) -> Result<&mut SharedInfo, Shared> {
+        if self.is_cloned() {
+            return Err(Shared);
+        }
+        // SAFETY: this buffer is the only user of the head and is borrowed mutably.
+        Ok(unsafe { self.descriptor().shared_info().as_mut() })
+    }
+
+    /// Bytes in the packet: linear part, frags and frag list (`skb->len`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 100)?;
+    /// buffer.put(60)?;
+    /// assert_eq!(buffer.len(), 60);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.descriptor().len as usize
+    }
+
+    /// Whether there is no byte in the packet.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// assert!(netbuf::NetBuf::alloc(&memory, 100)?.is_empty());
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.descriptor().len == 0
+    }
+
+    /// Bytes outside the linear part (`skb->data_len`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// # use netbuf::{Block, NetBuf, Zone};
+    /// let mut buffer = NetBuf::alloc(&memory, 100)?;
+    /// buffer.put(14)?;
+    /// buffer.add_rx_frag(Block::alloc(&memory, 0, Zone::Normal)?.share(), 0, 1000, 4096)?;
+    /// assert_eq!((buffer.len(), buffer.data_len(), buffer.head_len()), (1014, 1000, 14));
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn data_len(&self) -> usize {
+        self.descriptor().data_len as usize
+    }
+
+    /// Bytes in the linear part (`skb_headlen`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 100)?;
+    /// buffer.put(60)?;
+    /// assert_eq!(buffer.head_len(), 60);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn head_len(&self) -> usize {
+        self.descriptor().head_len()
+    }
+
+    /// Whether some of the bytes lie in frags or the frag list (`skb_is_nonlinear`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// assert!(!netbuf::NetBuf::alloc(&memory, 100)?.is_nonlinear());
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn is_nonlinear(&self) -> bool {
+        self.descriptor().data_len != 0
+    }
+
+    /// Bytes in front of the data (`skb_headroom`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 100)?;
+    /// buffer.reserve(16)?;
+    /// assert_eq!(buffer.headroom(), 16);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn headroom(&self) -> usize {
+        self.descriptor().headroom()
+    }
+
+    /// Bytes behind the data; none when the buffer is not linear (`skb_tailroom`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.put(14)?;
+    /// assert_eq!(buffer.tailroom(), 50);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn tailroom(&self) -> usize {
+        if self.is_nonlinear() { 0 } else { self.descriptor().room_behind() }
+    }
+
+    /// The bytes of the linear part.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.put(4)?.copy_from_slice(b"head");
+    /// assert_eq!(buffer.data(), b"head");
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        let descriptor = self.descriptor();
+        // SAFETY: `data .. data + head_len` lies within the head, whose bytes are initialised, and nobody writes them:
+        // not this buffer, for it is borrowed, and not another, for heads in use by several are read only.
+        unsafe { core::slice::from_raw_parts(descriptor.data.as_ptr(), descriptor.head_len()) }
+    }
+
+    /// The bytes of the linear part, to be written.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.put(4)?.copy_from_slice(b"head");
+    /// buffer.data_mut()?[0] = b'r';
+    /// assert_eq!(buffer.data(), b"read");
+    ///
+    /// let clone = buffer.clone_buffer()?;
+    /// assert_eq!(buffer.data_mut(), Err(netbuf::Shared));
+    /// drop(clone);
+    /// assert!(buffer.data_mut().is_ok());
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Shared`]: a clone uses the same head; see [`unshare`](Self::unshare).
+    #[inline]
+    pub fn data_mut(&mut self) -> Result<&mut [u8], Shared> {
+        if self.is_cloned() {
+            return Err(Shared);
+        }
+        let descriptor = self.descriptor();
+        // SAFETY: as in `data`; this buffer is the only user of the head and is borrowed mutably.
+        Ok(unsafe { core::slice::from_raw_parts_mut(descriptor.data.as_ptr(), descriptor.head_len()) })
+    }
+
+    /// Whether another buffer uses the same head (`skb_cloned`), so that it must not be written.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// assert!(!buffer.is_cloned());
+    /// let clone = buffer.clone_buffer()?;
+    /// assert!(buffer.is_cloned() && clone.is_cloned());
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn is_cloned(&self) -> bool {
+        head::is_shared(self.descriptor())
+    }
+
+    /// Frees the buffer from a task (`dev_kfree_skb`). In an interrupt handler use [`free_irq`](Self::free_irq), or
+    /// [`free_any`](Self::free_any) where both may call; dropping a buffer does the same as `free_any`.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// netbuf::NetBuf::alloc(&memory, 64)?.free();
+    /// assert_eq!(memory.statistics().live_descriptors, 0);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    pub fn free(self) {
+        drop(self);
+    }
+
+    /// Puts the buffer on its memory's list of those that a task frees later (`dev_kfree_skb_irq`): no lock is taken,
+    /// nothing is released, the caller's time is bounded.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// netbuf::NetBuf::alloc(&memory, 64)?.free_irq();
+    /// assert_eq!(memory.statistics().live_descriptors, 1);
+    /// assert_eq!(memory.free_deferred(), 1);
+    /// assert_eq!(memory.statistics().live_descriptors, 0);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    pub fn free_irq(self) {
+        let descriptor = self.into_descriptor();
+        // SAFETY: the buffer was ours; the list owns it now.
+        unsafe { descriptor.as_ref().memory.as_ref().defer(descriptor) };
+    }
+
+    /// Frees the buffer at once from a task, later from an interrupt handler (`dev_kfree_skb_any`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// netbuf::NetBuf::alloc(&memory, 64)?.free_any();
+    /// assert_eq!(memory.statistics().live_descriptors, 0);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    pub fn free_any(self) {
+        drop(self);
+    }
+
+    #[cold]
+    fn give_back_charge(&mut self) {
+        let truesize = self.truesize();
+        if let Some(owner) = self.descriptor_mut().owner.take() {
+            owner.discharge(truesize);
+        }
+    }
+}
+
+impl Drop for NetBuf {
+    #[inline]
+    fn drop(&mut self) {
+        let owner = self.inner().is_owner();
+        if !owner && context::in_interrupt() {
+            // SAFETY: the buffer is being dropped; the list owns the descriptor from now on.
+            unsafe { self.inner().defer(self.descriptor) };
+            return;
+        }
+        if self.descriptor().owner.is_some() {
+            self.give_back_charge();
+        }
+        // SAFETY: the buffer owns its descriptor and ends here.
+        unsafe { head::free_buffer(self.descriptor, owner) };
+    }
+}
+
+impl fmt::Debug for NetBuf {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("NetBuf")
+            .field("headroom", &self.headroom())
+            .field("head_len", &self.head_len())
+            .field("data_len", &self.data_len())
+            .field("tailroom", &self.tailroom())
+            .field("frags", &self.frag_count())
+            .field("cloned", &self.is_cloned())
+            .field("truesize", &self.truesize())
+            .finish()
+    }
+}
