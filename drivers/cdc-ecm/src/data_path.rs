@@ -1,0 +1,248 @@
+//! Frames between the bulk pipes and the network layer, one frame a transfer, and notifications.
+
+use core::task::{Context, Poll};
+
+use hal::network::DeviceError;
+use hal::time::Clock;
+use netbuf::{ChecksumStatus, NetBuf, Queue, ReceivePattern};
+use usb::recovery::Fault;
+use usb::{Pipe, Transfer, TransferError, UsbDevice};
+
+use crate::driver::{CdcEcm, receive_length};
+use crate::function::HEADER;
+use crate::notification::Notification;
+
+/// After so many faults the interrupt endpoint is left alone: the link counts as it was told last.
+const NOTIFICATION_PATIENCE: u32 = 3;
+
+impl<D, C> CdcEcm<D, C>
+where
+    D: UsbDevice + 'static,
+    C: Clock + 'static,
+{
+    /// Appends at most `budget` frames to `received`, and keeps the pipe supplied with blocks. Gives the number of
+    /// frames appended.
+    pub(crate) fn poll_received(
+        &mut self,
+        context: &mut Context<'_>,
+        received: &mut Queue,
+        budget: usize,
+    ) -> Result<usize, DeviceError> {
+        let mut appended = 0;
+        while appended < budget && self.fault.is_none() {
+            let Some(pipes) = &mut self.pipes else { break };
+            let Poll::Ready(completion) = pipes.receive.poll_completion(context) else { break };
+            let Transfer::In { block, length: posted } = completion.transfer else { continue };
+            match completion.result {
+                // The end of a frame whose length was a multiple of the packet size.
+                Ok(0) => {}
+                Ok(length) => {
+                    self.ladder.works(Fault::Receive);
+                    let length = length.min(posted).min(block.len());
+                    if !(HEADER..=self.service.function.segment).contains(&length) {
+                        self.counters.rx_bad_length += 1;
+                        continue;
+                    }
+                    let pattern = ReceivePattern {
+                        head_len: self.service.config.rx_head_length,
+                        copybreak: self.service.config.rx_copybreak,
+                        truesize: None,
+                    };
+                    match NetBuf::receive(&self.memory, &block.share(), 0, length, &pattern) {
+                        Ok(frame) => {
+                            self.counters.rx_frames += 1;
+                            self.counters.rx_bytes += length as u64;
+                            received.push_back(frame);
+                            appended += 1;
+                        }
+                        Err(_) => self.counters.rx_dropped_no_memory += 1,
+                    }
+                }
+                Err(TransferError::Cancelled) => {}
+                Err(error) => {
+                    self.counters.rx_transfer_errors += 1;
+                    self.transfer_failed(Fault::Receive, error)?;
+                }
+            }
+        }
+        self.post_blocks()?;
+        Ok(appended)
+    }
+
+    /// Keeps as many receive transfers in flight as configured, and tells the pipe once.
+    fn post_blocks(&mut self) -> Result<(), DeviceError> {
+        let length = receive_length(&self.service.function);
+        let wanted = self.service.config.receive_transfers.max(1);
+        let Some(pipes) = &mut self.pipes else { return Ok(()) };
+        if self.fault.is_some() {
+            return Ok(());
+        }
+        let mut posted = false;
+        let mut failed = None;
+        while pipes.receive.in_flight() < wanted {
+            let within = self.pool.out() < self.service.config.receive_blocks.max(wanted);
+            let Some(block) = within.then(|| self.pool.take().ok()).flatten() else {
+                self.counters.rx_blocks_missing += 1;
+                break;
+            };
+            match pipes.receive.submit(Transfer::In { block, length }) {
+                Ok(()) => posted = true,
+                // The ring holds fewer than configured.
+                Err((TransferError::TooLarge, _)) if pipes.receive.in_flight() > 0 => break,
+                Err((error, _)) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        if posted {
+            self.counters.doorbells += 1;
+            pipes.receive.start();
+        }
+        failed.map_or(Ok(()), |error| self.transfer_failed(Fault::Receive, error))
+    }
+
+    /// Moves frames into transfers as long as there is room, and tells the pipe once.
+    pub(crate) fn send(&mut self, frames: &mut Queue) -> Result<(), DeviceError> {
+        self.wants_room = false;
+        let mut submitted = false;
+        let mut outcome = Ok(());
+        while outcome.is_ok() && !frames.is_empty() {
+            if !self.has_room() {
+                self.wants_room = true;
+                break;
+            }
+            let Some(frame) = frames.pop_front() else { break };
+            if !self.is_fit(&frame) {
+                self.counters.tx_dropped_unfit += 1;
+                continue;
+            }
+            let now = self.service.clock.now();
+            let mut gather = self.spare_gathers.pop().unwrap_or_default();
+            gather.push_frame(frame);
+            gather.set_zero_packet(true);
+            let Some(pipes) = &mut self.pipes else { break };
+            if pipes.transmit.in_flight() == 0 {
+                self.transmitting_since = now;
+            }
+            match pipes.transmit.submit(Transfer::Out(gather)) {
+                Ok(()) => {
+                    self.frames_under_way += 1;
+                    submitted = true;
+                }
+                Err((TransferError::TooLarge, transfer)) if pipes.transmit.in_flight() > 0 => {
+                    // The ring is full: the frame waits with the others.
+                    if let Transfer::Out(mut gather) = transfer
+                        && let Some(frame) = gather.drain_frames().next()
+                    {
+                        frames.push_front(frame);
+                    }
+                    self.wants_room = true;
+                    break;
+                }
+                Err((error, _)) => {
+                    self.counters.tx_dropped_lost += 1;
+                    outcome = self.transfer_failed(Fault::Transmit, error);
+                }
+            }
+        }
+        if submitted && let Some(pipes) = &mut self.pipes {
+            self.counters.doorbells += 1;
+            pipes.transmit.start();
+        }
+        outcome
+    }
+
+    /// Whether a frame fits and is complete: there is no offload here.
+    fn is_fit(&self, frame: &NetBuf) -> bool {
+        (HEADER..=self.service.function.segment).contains(&frame.len())
+            && frame.vlan().is_none()
+            && !matches!(frame.checksum_status(), ChecksumStatus::Partial { .. })
+    }
+
+    fn has_room(&self) -> bool {
+        self.link_up
+            && self.fault.is_none()
+            && self.pipes.as_ref().is_some_and(|pipes| {
+                pipes.transmit.in_flight() < self.service.config.transmit_transfers.max(1)
+            })
+    }
+
+    /// Takes finished transfers in. True when room came free that the network layer waits for.
+    pub(crate) fn poll_transmitted(&mut self, context: &mut Context<'_>) -> Result<bool, DeviceError> {
+        let mut room = false;
+        while let Some(pipes) = &mut self.pipes
+            && pipes.transmit.in_flight() > 0
+            && let Poll::Ready(completion) = pipes.transmit.poll_completion(context)
+        {
+            self.transmitting_since = self.service.clock.now();
+            let Transfer::Out(mut gather) = completion.transfer else { continue };
+            gather.clear();
+            if self.spare_gathers.len() < self.service.config.transmit_transfers {
+                self.spare_gathers.push(gather);
+            }
+            self.frames_under_way = self.frames_under_way.saturating_sub(1);
+            match completion.result {
+                Ok(length) => {
+                    self.ladder.works(Fault::Transmit);
+                    self.counters.tx_frames += 1;
+                    self.counters.tx_bytes += length as u64;
+                    room = true;
+                }
+                Err(error) => {
+                    self.counters.tx_dropped_lost += 1;
+                    if error != TransferError::Cancelled {
+                        self.counters.tx_transfer_errors += 1;
+                        self.transfer_failed(Fault::Transmit, error)?;
+                    }
+                }
+            }
+        }
+        Ok(room && core::mem::take(&mut self.wants_room))
+    }
+
+    /// Takes notifications in and keeps one interrupt transfer in flight.
+    pub(crate) fn poll_notifications(&mut self, context: &mut Context<'_>) -> Result<(), DeviceError> {
+        let Some((_, packet)) = self.service.function.notification else { return Ok(()) };
+        loop {
+            let Some(pipe) = self.pipes.as_mut().and_then(|pipes| pipes.notification.as_mut()) else {
+                return Ok(());
+            };
+            if pipe.in_flight() == 0 {
+                if self.notification_faults >= NOTIFICATION_PATIENCE {
+                    return Ok(());
+                }
+                let Ok(block) = self.pool.take() else { return Ok(()) };
+                let length = packet.min(block.len());
+                match pipe.submit(Transfer::In { block, length }) {
+                    Ok(()) => pipe.start(),
+                    Err((TransferError::Gone, _)) => return Err(DeviceError::Gone),
+                    Err(_) => {
+                        self.notification_faults += 1;
+                        continue;
+                    }
+                }
+            }
+            let Poll::Ready(completion) = pipe.poll_completion(context) else { return Ok(()) };
+            let Transfer::In { block, .. } = completion.transfer else { continue };
+            match completion.result {
+                Ok(length) => {
+                    self.notification_faults = 0;
+                    self.take_notification(block.bytes().get(..length).unwrap_or_default());
+                }
+                Err(TransferError::Cancelled) => {}
+                Err(TransferError::Gone) => return Err(DeviceError::Gone),
+                Err(_) => self.notification_faults += 1,
+            }
+        }
+    }
+
+    fn take_notification(&mut self, bytes: &[u8]) {
+        self.counters.notifications += 1;
+        match Notification::parse(bytes) {
+            Some(Notification::Connection(up)) => self.link_up = up,
+            Some(Notification::Speed { down, .. }) => self.speed = down / 1_000_000,
+            Some(Notification::Other(_)) | None => {}
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! The driver: brings a function up, follows its link, and recovers it.
+
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::future::{Future, poll_fn};
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+
+use hal::network::{DeviceError, Event, Information, NetworkDevice};
+use hal::time::{Clock, Duration, Instant, sleep};
+use netbuf::{BlockPool, Memory, PAGE_SIZE, Queue, Zone};
+use usb::descriptor::{kind, string_text};
+use usb::recovery::{self, Fault, Ladder, Step};
+use usb::{Gather, Pipe, Request, TransferError, UsbDevice};
+
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::error::Error;
+use crate::function::{Function, find, is_station_address, station_address};
+
+/// SET_ETHERNET_PACKET_FILTER (ECM 1.2, section 6.2.4).
+const SET_ETHERNET_PACKET_FILTER: u8 = 0x43;
+/// English (United States), the language whose strings every device has.
+const LANGUAGE: u16 = 0x0409;
+
+/// A device and how it is used: what a job needs.
+pub(crate) struct Service<D, C> {
+    pub device: D,
+    pub clock: C,
+    pub function: Function,
+    pub config: Config,
+}
+
+/// Open pipes of the function.
+pub(crate) struct Pipes<P> {
+    pub receive: P,
+    pub transmit: P,
+    pub notification: Option<P>,
+}
+
+/// Recovery under way: the pipes, if they live, and how it went.
+type Running<P> = Pin<Box<dyn Future<Output = (Step, Option<Pipes<P>>, Result<(), Error>)>>>;
+
+/// A CDC Ethernet adapter in service.
+pub struct CdcEcm<D: UsbDevice, C> {
+    pub(crate) service: Rc<Service<D, C>>,
+    information: Information,
+    pub(crate) memory: Memory,
+    /// Blocks for receive transfers and for notifications.
+    pub(crate) pool: BlockPool,
+    /// Away while recovery has them, gone when it failed.
+    pub(crate) pipes: Option<Pipes<D::Pipe>>,
+    job: Option<Running<D::Pipe>>,
+    /// A device that never tells is taken to have a link.
+    pub(crate) link_up: bool,
+    /// What the network layer was told.
+    link_told: bool,
+    pub(crate) speed: u32,
+    pub(crate) fault: Option<Fault>,
+    pub(crate) ladder: Ladder,
+    pub(crate) spare_gathers: Vec<Gather>,
+    pub(crate) transmitting_since: Instant,
+    pub(crate) frames_under_way: u64,
+    pub(crate) wants_room: bool,
+    pub(crate) notification_faults: u32,
+    armed: Option<(Instant, Waker)>,
+    pub(crate) counters: Counters,
+}
+
+fn failed(operation: &'static str) -> impl Fn(TransferError) -> Error {
+    move |error| Error::Usb { operation, error }
+}
+
+impl<D: UsbDevice, C: Clock> Service<D, C> {
+    /// Chooses the configuration, sets the filter and lets frames flow.
+    async fn begin(&self) -> Result<Pipes<D::Pipe>, Error> {
+        let Function { control_interface, data_interface, data_alternate, .. } = self.function;
+        let device = &self.device;
+        device
+            .set_configuration(self.function.configuration)
+            .await
+            .map_err(failed("choosing the configuration"))?;
+        self.set_filter(control_interface).await?;
+        device
+            .set_interface(data_interface, data_alternate)
+            .await
+            .map_err(failed("enabling the data interface"))?;
+        let open = |endpoint, operation| device.open(endpoint).map_err(failed(operation));
+        Ok(Pipes {
+            receive: open(self.function.receive, "opening the bulk IN pipe")?,
+            transmit: open(self.function.transmit, "opening the bulk OUT pipe")?,
+            notification: match self.function.notification {
+                Some((endpoint, _)) => Some(open(endpoint, "opening the interrupt IN pipe")?),
+                None => None,
+            },
+        })
+    }
+
+    /// Asks for the frames that are wanted. A device without a filter stalls the request and passes its own choice.
+    async fn set_filter(&self, control_interface: u8) -> Result<(), Error> {
+        let request = Request {
+            kind: Request::CLASS | Request::INTERFACE,
+            request: SET_ETHERNET_PACKET_FILTER,
+            value: self.config.filter.bits(),
+            index: control_interface.into(),
+        };
+        match self.device.control_out(request, &[], self.config.control_deadline).await {
+            Err(TransferError::Stall) | Ok(()) => Ok(()),
+            Err(error) => Err(failed("setting the packet filter")(error)),
+        }
+    }
+
+    /// The station address that the device tells in a string.
+    async fn permanent_address(&self) -> Result<[u8; 6], Error> {
+        let mut bytes = [0; 255];
+        let request = Request::get_descriptor(kind::STRING, self.function.address_string, LANGUAGE);
+        let length = self
+            .device
+            .control_in(request, &mut bytes, self.config.control_deadline)
+            .await
+            .map_err(failed("reading the station address"))?;
+        let text = bytes.get(..length).and_then(|bytes| string_text(bytes).ok());
+        text.and_then(|text| station_address(&text)).ok_or(Error::NoStationAddress)
+    }
+
+    async fn station_address(&self) -> Result<[u8; 6], Error> {
+        match self.config.mac_address {
+            Some(address) if is_station_address(address) => Ok(address),
+            Some(_) => Err(Error::NoStationAddress),
+            None => self.permanent_address().await,
+        }
+    }
+
+    /// First step of recovery: halted endpoints come back.
+    async fn reset_endpoints(&self, pipes: &mut Pipes<D::Pipe>) -> Result<(), Error> {
+        recovery::recover(&mut pipes.transmit, &self.clock)
+            .await
+            .map_err(failed("resetting the bulk OUT pipe"))?;
+        recovery::recover(&mut pipes.receive, &self.clock)
+            .await
+            .map_err(failed("resetting the bulk IN pipe"))?;
+        if let Some(notification) = &mut pipes.notification {
+            recovery::recover(notification, &self.clock)
+                .await
+                .map_err(failed("resetting the interrupt IN pipe"))?;
+        }
+        Ok(())
+    }
+
+    /// Second and third step: the device is reset, or its power cycled, and brought up anew.
+    async fn restart(&self, step: Step) -> Result<Pipes<D::Pipe>, Error> {
+        if step == Step::PortPower {
+            self.device.power_cycle().await.map_err(failed("switching the port's power"))?;
+        } else {
+            self.device.reset().await.map_err(failed("resetting the device"))?;
+        }
+        self.begin().await
+    }
+}
+
+/// Takes one step of recovery after a pause.
+fn recover<D, C>(
+    service: Rc<Service<D, C>>,
+    pipes: Option<Pipes<D::Pipe>>,
+    step: Step,
+    pause: Duration,
+) -> Running<D::Pipe>
+where
+    D: UsbDevice + 'static,
+    C: Clock + 'static,
+{
+    Box::pin(async move {
+        sleep(&service.clock, pause).await;
+        match (step, pipes) {
+            (Step::Endpoints, Some(mut pipes)) => {
+                let outcome = service.reset_endpoints(&mut pipes).await;
+                (step, Some(pipes), outcome)
+            }
+            (Step::Endpoints, None) => {
+                let error = failed("resetting the data pipes")(TransferError::NotThere);
+                (step, None, Err(error))
+            }
+            (Step::Device | Step::PortPower, pipes) => {
+                // The pipes die with the reset.
+                drop(pipes);
+                match service.restart(step).await {
+                    Ok(pipes) => (step, Some(pipes), Ok(())),
+                    Err(error) => (step, None, Err(error)),
+                }
+            }
+        }
+    })
+}
+
+impl<D, C> CdcEcm<D, C>
+where
+    D: UsbDevice + 'static,
+    C: Clock + 'static,
+{
+    /// Brings a device up, trying again as often as `config` says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: what the last try failed of.
+    pub async fn start(device: D, clock: C, memory: Memory, config: Config) -> Result<Self, Error> {
+        let function = find(device.information())?;
+        let service = Rc::new(Service { device, clock, function, config });
+        let pool = receive_pool(&service, &memory)?;
+        let mut attempts = service.config.bring_up_attempts.max(1);
+        let (mac_address, pipes) = loop {
+            attempts -= 1;
+            let outcome = async {
+                let address = service.station_address().await?;
+                Ok((address, service.begin().await?))
+            };
+            match outcome.await {
+                Ok(begun) => break begun,
+                Err(error @ Error::Usb { .. }) if attempts > 0 && !error.is_gone() => {
+                    log::warn!("{}: bring-up failed: {error}; trying again", service.device.information());
+                    sleep(&service.clock, service.config.recovery_pause).await;
+                    if let Err(error @ TransferError::Gone) = service.device.reset().await {
+                        return Err(failed("resetting the device")(error));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        log::info!("{}: CDC Ethernet", service.device.information());
+        Ok(Self {
+            information: Information {
+                driver: "cdc-ecm",
+                mac_address,
+                maximum_transmission_unit: function.maximum_transmission_unit(),
+                transmit_checksum: false,
+            },
+            transmitting_since: service.clock.now(),
+            service,
+            memory,
+            pool,
+            pipes: Some(pipes),
+            job: None,
+            link_up: true,
+            link_told: false,
+            speed: 0,
+            fault: None,
+            ladder: Ladder::default(),
+            spare_gathers: Vec::new(),
+            frames_under_way: 0,
+            wants_room: false,
+            notification_faults: 0,
+            armed: None,
+            counters: Counters::default(),
+        })
+    }
+
+    /// What the driver counted.
+    #[must_use]
+    pub fn driver_counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+        received: &mut Queue,
+        budget: usize,
+    ) -> Poll<Result<Event, DeviceError>> {
+        loop {
+            if let Some(job) = &mut self.job
+                && let Poll::Ready((step, pipes, outcome)) = job.as_mut().poll(context)
+            {
+                self.job = None;
+                self.pipes = pipes;
+                if let Err(error) = self.recovered(step, outcome) {
+                    return Poll::Ready(Err(error));
+                }
+                return Poll::Ready(Ok(Event::Progress));
+            }
+            match self.poll_pipes(context, received, budget) {
+                Ok(true) => return Poll::Ready(Ok(Event::Progress)),
+                Ok(false) => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+            if self.link_up != self.link_told && self.job.is_none() {
+                return Poll::Ready(Ok(self.tell_link()));
+            }
+            self.watch_transmitter();
+            if self.job.is_none()
+                && let Some(fault) = self.fault.take()
+            {
+                match self.recover_from(fault) {
+                    Ok(job) => self.job = Some(job),
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+                continue;
+            }
+            self.arm_timer(context.waker());
+            return Poll::Pending;
+        }
+    }
+
+    fn poll_pipes(
+        &mut self,
+        context: &mut Context<'_>,
+        received: &mut Queue,
+        budget: usize,
+    ) -> Result<bool, DeviceError> {
+        self.poll_notifications(context)?;
+        let room = self.poll_transmitted(context)?;
+        let frames = self.poll_received(context, received, budget)?;
+        Ok(frames > 0 || room)
+    }
+
+    fn tell_link(&mut self) -> Event {
+        self.link_told = self.link_up;
+        if self.link_up {
+            self.counters.link_ups += 1;
+            Event::LinkUp(self.speed)
+        } else {
+            self.counters.link_downs += 1;
+            Event::LinkDown
+        }
+    }
+
+    fn watch_transmitter(&mut self) {
+        let now = self.service.clock.now();
+        let under_way = self.pipes.as_ref().is_some_and(|pipes| pipes.transmit.in_flight() > 0);
+        if under_way && now >= self.transmitting_since + self.service.config.transmit_watchdog {
+            self.counters.tx_timeouts += 1;
+            self.transmitting_since = now;
+            self.fault.get_or_insert(Fault::Transmit);
+        }
+    }
+
+    fn recover_from(&mut self, fault: Fault) -> Result<Running<D::Pipe>, DeviceError> {
+        let name = self.service.device.information().path;
+        let pause = self.service.config.recovery_pause * (1 << self.ladder.height());
+        let Some(step) = self.ladder.climb(fault) else {
+            log::error!("{name}: {fault:?} failed again after every step of recovery; giving the device up");
+            return Err(DeviceError::Failed);
+        };
+        log::warn!("{name}: {fault:?} failed; recovering by {}", step.name());
+        match step {
+            Step::Endpoints => self.counters.recovery_endpoint_resets += 1,
+            Step::Device => self.counters.recovery_device_resets += 1,
+            Step::PortPower => self.counters.recovery_port_power_cycles += 1,
+        }
+        self.notification_faults = 0;
+        Ok(recover(self.service.clone(), self.pipes.take(), step, pause))
+    }
+
+    fn recovered(&mut self, step: Step, outcome: Result<(), Error>) -> Result<(), DeviceError> {
+        self.counters.tx_dropped_lost += core::mem::take(&mut self.frames_under_way);
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_gone() => Err(DeviceError::Gone),
+            Err(error) => {
+                log::warn!("{}: {} failed: {error}", self.service.device.information().path, step.name());
+                self.counters.recovery_steps_failed += 1;
+                self.fault = Some(Fault::Control);
+                Ok(())
+            }
+        }
+    }
+
+    /// Sorts a failed transfer in: the device is gone, or something is to be recovered.
+    pub(crate) fn transfer_failed(&mut self, fault: Fault, error: TransferError) -> Result<(), DeviceError> {
+        if error == TransferError::Gone {
+            return Err(DeviceError::Gone);
+        }
+        self.fault.get_or_insert(fault);
+        Ok(())
+    }
+
+    /// Asks for a wake-up at the next deadline, unless one that is early enough is coming.
+    fn arm_timer(&mut self, waker: &Waker) {
+        let now = self.service.clock.now();
+        let Some(pipes) = &self.pipes else { return };
+        let mut at = None;
+        if pipes.transmit.in_flight() > 0 {
+            at = Some(self.transmitting_since + self.service.config.transmit_watchdog);
+        }
+        if pipes.receive.in_flight() == 0 {
+            // No block was free, and nothing tells when one comes back.
+            at = Some(now + BLOCK_RETRY);
+        }
+        let Some(at) = at else { return };
+        let standing = |(armed, by): &(Instant, Waker)| *armed > now && *armed <= at && by.will_wake(waker);
+        if !self.armed.as_ref().is_some_and(standing) {
+            self.armed = Some((at, waker.clone()));
+            self.service.clock.wake_at(at, waker);
+        }
+    }
+}
+
+/// When no receive block was free, this long until the next look.
+const BLOCK_RETRY: Duration = Duration::from_millis(10);
+
+/// Blocks that hold the largest frame in whole packets.
+fn receive_pool<D, C>(service: &Service<D, C>, memory: &Memory) -> Result<BlockPool, Error> {
+    let bytes = receive_length(&service.function);
+    let order = bytes.div_ceil(PAGE_SIZE).next_power_of_two().trailing_zeros() as u8;
+    BlockPool::new(memory, order, Zone::Normal, service.config.receive_blocks).map_err(|_| Error::OutOfMemory)
+}
+
+/// Bytes of a receive transfer: a whole number of packets and more than the largest frame, so that its end shows.
+pub(crate) fn receive_length(function: &Function) -> usize {
+    let packet = function.receive_packet.max(1);
+    (function.segment + 1).next_multiple_of(packet)
+}
+
+impl<D, C> NetworkDevice for CdcEcm<D, C>
+where
+    D: UsbDevice + 'static,
+    C: Clock + 'static,
+{
+    fn information(&self) -> &Information {
+        &self.information
+    }
+
+    async fn receive(&mut self, received: &mut Queue, budget: usize) -> Result<Event, DeviceError> {
+        poll_fn(|context| self.poll_receive(context, received, budget)).await
+    }
+
+    fn transmit(&mut self, frames: &mut Queue) -> Result<(), DeviceError> {
+        self.send(frames)
+    }
+
+    fn counters(&self, visit: &mut dyn FnMut(&'static str, u64)) {
+        self.counters.visit(visit);
+    }
+}

@@ -1,0 +1,532 @@
+//! The driver: brings an adapter up, and moves frames between its pipes and the network layer.
+//!
+//! One call of [`receive`](NetworkDevice::receive) looks after everything: finished transfers both ways, link events,
+//! watchdogs, and the job under way, if there is one (see `jobs`).
+
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::future::poll_fn;
+use core::task::{Context, Poll, Waker};
+
+use hal::network::{DeviceError, Event, Information, NetworkDevice};
+use hal::time::{Clock, Duration, Instant, sleep};
+use netbuf::{BlockPool, Memory, PAGE_SIZE, Queue, SharedBlock, Zone};
+use usb::recovery::{Fault, Ladder, Step};
+use usb::{Gather, Pipe, TransferError, UsbDevice};
+
+use crate::aggregate::Cursor;
+use crate::bring_up::read_version;
+use crate::chip::Chip;
+use crate::config::{Config, Filter};
+use crate::counters::Counters;
+use crate::endpoints::{Endpoints, choose};
+use crate::error::Error;
+use crate::jobs::{self, Finished, Outcome, Running};
+use crate::link::LinkStatus;
+use crate::pipes::Pipes;
+use crate::registers::Registers;
+use crate::tally::Tally;
+use crate::version::Version;
+
+/// An adapter in service.
+pub struct Rtl8152<D: UsbDevice, C> {
+    pub(crate) chip: Rc<Chip<D, C>>,
+    endpoints: Endpoints,
+    information: Information,
+    pub(crate) memory: Memory,
+    /// Blocks for receive transfers.
+    pub(crate) pool: BlockPool,
+    /// Blocks for link events.
+    pub(crate) event_pool: BlockPool,
+    /// Bytes asked for in an interrupt transfer: one packet.
+    pub(crate) event_length: usize,
+    /// Away while a job has them, gone when a recovery failed.
+    pub(crate) pipes: Option<Pipes<D::Pipe>>,
+    job: Option<Running<D::Pipe>>,
+    /// The state of the link that was served last.
+    pub(crate) link: Option<LinkStatus>,
+    /// An event says that the link may have changed, or nothing is known yet.
+    pub(crate) link_changed: bool,
+    filter_changed: bool,
+    /// What failed and is not being recovered yet.
+    pub(crate) fault: Option<Fault>,
+    pub(crate) ladder: Ladder,
+    /// The received transfer that is being taken apart.
+    pub(crate) aggregate: Option<Aggregate>,
+    /// Bad aggregates without a good one between them.
+    pub(crate) bad_aggregates: u32,
+    /// Empty gathers that keep their memory for the next transfer.
+    pub(crate) spare_gathers: Vec<Gather>,
+    /// Frames in transmit transfers under way.
+    pub(crate) frames_under_way: u64,
+    /// Since when the oldest transmit transfer is under way, or the last one finished.
+    pub(crate) transmitting_since: Instant,
+    /// Whether the network layer was left with frames for want of room.
+    pub(crate) wants_room: bool,
+    pub(crate) interrupt: InterruptState,
+    inspection: Inspection,
+    timer: Timer,
+    pub(crate) counters: Counters,
+}
+
+/// A received transfer, partly taken apart.
+pub(crate) struct Aggregate {
+    pub block: SharedBlock,
+    pub length: usize,
+    pub cursor: Cursor,
+}
+
+/// How the interrupt endpoint fares.
+#[derive(Debug, Default)]
+pub(crate) struct InterruptState {
+    /// It has to be reset before it can be used again.
+    pub halted: bool,
+    /// Faults without an event between them.
+    pub faults: u32,
+}
+
+impl InterruptState {
+    /// After so many faults the endpoint is left alone: the inspections see link changes as well.
+    const PATIENCE: u32 = 3;
+
+    pub fn usable(&self) -> bool {
+        !self.halted && self.faults < Self::PATIENCE
+    }
+
+    fn wants_recovery(&self) -> bool {
+        self.halted && self.faults < Self::PATIENCE
+    }
+}
+
+/// The periodic look at link and counters.
+#[derive(Debug)]
+struct Inspection {
+    due: Instant,
+    tally: Tally,
+    /// Receive transfers that had come at the last inspection.
+    transfers: u64,
+    /// Inspections in a row that found frames taken and none arrived.
+    stalls: u32,
+}
+
+/// The wake-up that was asked for, so that a busy interface does not ask for one with every poll.
+#[derive(Debug, Default)]
+struct Timer {
+    armed: Option<(Instant, Waker)>,
+}
+
+impl Timer {
+    fn arm<C: Clock>(&mut self, clock: &C, at: Instant, waker: &Waker) {
+        let now = clock.now();
+        let standing = self
+            .armed
+            .as_ref()
+            .is_some_and(|(armed, by)| *armed > now && *armed <= at && by.will_wake(waker));
+        if !standing {
+            self.armed = Some((at, waker.clone()));
+            clock.wake_at(at, waker);
+        }
+    }
+}
+
+impl<D, C> Rtl8152<D, C>
+where
+    D: UsbDevice + 'static,
+    C: Clock + 'static,
+{
+    /// Brings an adapter up, trying again as often as `config` says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: what the last try failed of.
+    pub async fn start(device: D, clock: C, memory: Memory, config: Config) -> Result<Self, Error> {
+        let endpoints = choose(device.information())?;
+        let registers = Registers::new(device, clock, config.register_deadline);
+        let mut attempts = config.bring_up_attempts.max(1);
+        let version = loop {
+            attempts -= 1;
+            match read_version(&registers).await {
+                Ok(version) => break version,
+                Err(error) => prepare_another(&registers, &config, attempts, error).await?,
+            }
+        };
+        let chip = Rc::new(Chip::new(registers, version, config));
+        let pool = receive_pool(&chip, &memory)?;
+        let event_pool = BlockPool::new(&memory, 0, Zone::Normal, 1).map_err(|_| Error::OutOfMemory)?;
+        let (address, pipes) = loop {
+            match jobs::begin(&chip, &endpoints).await {
+                Ok(begun) => break begun,
+                Err(error) => {
+                    attempts = attempts.saturating_sub(1);
+                    prepare_another(&chip.registers, &chip.config, attempts, error).await?;
+                }
+            }
+        };
+        let now = chip.registers.clock.now();
+        let information = Information {
+            driver: version.name(),
+            mac_address: address,
+            maximum_transmission_unit: chip.config.maximum_transmission_unit,
+            transmit_checksum: true,
+        };
+        log::info!(
+            "{}: {} (version {:#06x})",
+            chip.registers.device.information(),
+            version.name(),
+            version.number()
+        );
+        Ok(Self {
+            endpoints,
+            information,
+            memory,
+            pool,
+            event_pool,
+            event_length: endpoints.interrupt_size,
+            pipes: Some(pipes),
+            job: None,
+            link: None,
+            link_changed: true,
+            filter_changed: false,
+            fault: None,
+            ladder: Ladder::default(),
+            aggregate: None,
+            bad_aggregates: 0,
+            spare_gathers: Vec::new(),
+            frames_under_way: 0,
+            transmitting_since: now,
+            wants_room: false,
+            interrupt: InterruptState::default(),
+            inspection: Inspection {
+                due: now + chip.config.inspection_interval,
+                tally: Tally::default(),
+                transfers: 0,
+                stalls: 0,
+            },
+            timer: Timer::default(),
+            counters: Counters::default(),
+            chip,
+        })
+    }
+
+    /// The chip.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.chip.version
+    }
+
+    /// What the driver counted.
+    #[must_use]
+    pub fn driver_counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What the hardware counted, as of the last inspection.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.inspection.tally
+    }
+
+    /// Chooses which frames are received from now on. Takes effect while [`receive`](NetworkDevice::receive) runs.
+    pub fn set_filter(&mut self, filter: Filter) {
+        self.chip.filter.replace(filter);
+        self.filter_changed = true;
+    }
+
+    fn now(&self) -> Instant {
+        self.chip.registers.clock.now()
+    }
+
+    /// Everything that there is to do, until something happens that the network layer has to know.
+    fn poll_receive(
+        &mut self,
+        context: &mut Context<'_>,
+        received: &mut Queue,
+        budget: usize,
+    ) -> Poll<Result<Event, DeviceError>> {
+        loop {
+            if let Some(job) = &mut self.job
+                && let Poll::Ready(finished) = job.as_mut().poll(context)
+            {
+                self.job = None;
+                match self.take_result(finished) {
+                    Ok(Some(event)) => return Poll::Ready(Ok(event)),
+                    Ok(None) => {}
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            match self.poll_pipes(context, received, budget) {
+                Ok(true) => return Poll::Ready(Ok(Event::Progress)),
+                Ok(false) => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+            if self.job.is_none() {
+                match self.next_job() {
+                    Ok(Some(job)) => {
+                        self.job = Some(job);
+                        continue;
+                    }
+                    Ok(None) => {}
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            let at = self.next_deadline();
+            self.timer.arm(&self.chip.registers.clock, at, context.waker());
+            return Poll::Pending;
+        }
+    }
+
+    /// Takes what finished on the three pipes. True when the network layer has something to do.
+    fn poll_pipes(
+        &mut self,
+        context: &mut Context<'_>,
+        received: &mut Queue,
+        budget: usize,
+    ) -> Result<bool, DeviceError> {
+        if self.pipes.is_none() {
+            return Ok(false);
+        }
+        self.poll_events(context)?;
+        let room = self.poll_transmitted(context)?;
+        let frames = self.poll_received(context, received, budget)?;
+        Ok(frames > 0 || room)
+    }
+
+    /// What has to be done next that is more than moving data.
+    fn next_job(&mut self) -> Result<Option<Running<D::Pipe>>, DeviceError> {
+        let now = self.now();
+        self.watch_transmitter(now);
+        let chip = self.chip.clone();
+        if let Some(fault) = self.fault.take() {
+            return self.recover_from(fault).map(Some);
+        }
+        if self.link_changed
+            && let Some(pipes) = self.pipes.take()
+        {
+            self.link_changed = false;
+            return Ok(Some(jobs::serve_link(chip, pipes, self.link)));
+        }
+        if self.filter_changed && self.link.is_some() {
+            self.filter_changed = false;
+            return Ok(Some(jobs::set_filter(chip)));
+        }
+        if self.interrupt.wants_recovery()
+            && let Some(pipes) = self.pipes.take()
+        {
+            self.counters.recovery_interrupt_endpoint += 1;
+            return Ok(Some(jobs::recover_interrupt(chip, pipes, self.chip.config.recovery_pause)));
+        }
+        if now >= self.inspection.due {
+            self.inspection.due = now + self.chip.config.inspection_interval;
+            return Ok(Some(jobs::inspect(chip)));
+        }
+        Ok(None)
+    }
+
+    /// A transmit transfer that does not end is a fault.
+    fn watch_transmitter(&mut self, now: Instant) {
+        let stuck = self.pipes.as_ref().is_some_and(|pipes| pipes.transmit.in_flight() > 0)
+            && now >= self.transmitting_since + self.chip.config.transmit_watchdog;
+        if stuck && self.fault.is_none() {
+            self.counters.tx_timeouts += 1;
+            self.transmitting_since = now;
+            self.fault = Some(Fault::Transmit);
+        }
+    }
+
+    fn recover_from(&mut self, fault: Fault) -> Result<Running<D::Pipe>, DeviceError> {
+        let name = self.information.driver;
+        let pause = self.chip.config.recovery_pause * (1 << self.ladder.height());
+        let Some(step) = self.ladder.climb(fault) else {
+            log::error!("{name}: {fault:?} failed again after every step of recovery; giving the adapter up");
+            return Err(DeviceError::Failed);
+        };
+        log::warn!("{name}: {fault:?} failed; recovering by {}", step.name());
+        match step {
+            Step::Endpoints => self.counters.recovery_endpoint_resets += 1,
+            Step::Device => self.counters.recovery_device_resets += 1,
+            Step::PortPower => self.counters.recovery_port_power_cycles += 1,
+        }
+        self.aggregate = None;
+        self.interrupt = InterruptState::default();
+        Ok(jobs::recover(self.chip.clone(), self.pipes.take(), self.endpoints, step, pause))
+    }
+
+    /// Takes a job's result in. An event when the link changed for the network layer.
+    fn take_result(&mut self, finished: Finished<D::Pipe>) -> Result<Option<Event>, DeviceError> {
+        if let Some(pipes) = finished.pipes {
+            self.pipes = Some(pipes);
+        }
+        let under_way = self.pipes.as_ref().map_or(0, |pipes| pipes.transmit.in_flight());
+        if under_way == 0 {
+            self.counters.tx_dropped_lost += self.frames_under_way;
+            self.frames_under_way = 0;
+        }
+        match finished.outcome {
+            Outcome::Link(Ok(status)) => Ok(self.link_served(status)),
+            Outcome::Recovered(_, Ok(status)) => {
+                self.filter_changed = false;
+                self.inspection.stalls = 0;
+                // A step of recovery interrupted the traffic: the network layer hears of both edges.
+                Ok(self.link_served(status))
+            }
+            Outcome::Recovered(step, Err(error)) if !error.is_gone() => {
+                log::warn!("{}: {} failed: {error}", self.information.driver, step.name());
+                self.counters.recovery_steps_failed += 1;
+                self.fault = Some(Fault::Control);
+                Ok(None)
+            }
+            Outcome::Inspected(Ok((status, tally))) => {
+                self.inspected(status, tally);
+                Ok(None)
+            }
+            Outcome::InterruptRecovered(Ok(())) => {
+                self.interrupt.halted = false;
+                Ok(None)
+            }
+            Outcome::Filtered(Ok(())) => Ok(None),
+            Outcome::Link(Err(error))
+            | Outcome::Recovered(_, Err(error))
+            | Outcome::Inspected(Err(error))
+            | Outcome::Filtered(Err(error)) => self.job_failed(error),
+            Outcome::InterruptRecovered(Err(error)) => {
+                if error.is_gone() {
+                    return Err(DeviceError::Gone);
+                }
+                self.interrupt.faults += 1;
+                Ok(None)
+            }
+        }
+    }
+
+    fn job_failed(&mut self, error: Error) -> Result<Option<Event>, DeviceError> {
+        if error.is_gone() {
+            return Err(DeviceError::Gone);
+        }
+        log::warn!("{}: {error}", self.information.driver);
+        self.fault = Some(Fault::Control);
+        Ok(None)
+    }
+
+    fn link_served(&mut self, status: Option<LinkStatus>) -> Option<Event> {
+        let before = core::mem::replace(&mut self.link, status);
+        match (before, status) {
+            (None, Some(status)) => {
+                self.counters.link_ups += 1;
+                log::info!("{}: link up, {} Mb/s", self.information.driver, status.speed());
+                Some(Event::LinkUp(status.speed()))
+            }
+            (Some(_), None) => {
+                self.counters.link_downs += 1;
+                log::info!("{}: link down", self.information.driver);
+                Some(Event::LinkDown)
+            }
+            (Some(before), Some(status)) if before.speed() != status.speed() => {
+                Some(Event::LinkUp(status.speed()))
+            }
+            // Room came free, if nothing else.
+            (Some(_), Some(_)) => Some(Event::Progress),
+            (None, None) => None,
+        }
+    }
+
+    /// Compares what the hardware says with what this driver knows.
+    fn inspected(&mut self, status: LinkStatus, tally: Tally) {
+        self.ladder.works(Fault::Control);
+        let speed = Some(status).filter(|status| status.is_up()).map(LinkStatus::speed);
+        if speed != self.link.map(LinkStatus::speed) {
+            self.link_changed = true;
+        }
+        let took = tally.took_frames_since(&self.inspection.tally);
+        let arrived = self.counters.rx_transfers != self.inspection.transfers;
+        let posted = self.pipes.as_ref().is_some_and(|pipes| pipes.receive.in_flight() > 0);
+        self.inspection.stalls =
+            if took && !arrived && posted && self.link.is_some() { self.inspection.stalls + 1 } else { 0 };
+        self.inspection.tally = tally;
+        self.inspection.transfers = self.counters.rx_transfers;
+        if self.inspection.stalls >= self.chip.config.receive_watchdog_inspections.max(1) {
+            self.inspection.stalls = 0;
+            self.counters.rx_stalls += 1;
+            self.fault = Some(Fault::Receive);
+        }
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let mut at = self.inspection.due;
+        if let Some(pipes) = &self.pipes {
+            if pipes.transmit.in_flight() > 0 {
+                at = at.min(self.transmitting_since + self.chip.config.transmit_watchdog);
+            }
+            if self.link.is_some() && pipes.receive.in_flight() == 0 {
+                // No block was free, and nothing tells when one comes back.
+                at = at.min(self.now() + BLOCK_RETRY);
+            }
+        }
+        at
+    }
+
+    /// Sorts a failed transfer in: the device is gone, or something is to be recovered.
+    pub(crate) fn transfer_failed(&mut self, fault: Fault, error: TransferError) -> Result<(), DeviceError> {
+        match error {
+            TransferError::Gone => Err(DeviceError::Gone),
+            error => {
+                if self.fault.is_none() {
+                    log::debug!("{}: a transfer failed ({fault:?}): {error}", self.information.driver);
+                    self.fault = Some(fault);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// When no receive block was free, this long until the next look.
+const BLOCK_RETRY: Duration = Duration::from_millis(10);
+
+/// After a failed try: gives the error back when it is final, else resets the device for the next one.
+async fn prepare_another<D: UsbDevice, C: Clock>(
+    registers: &Registers<D, C>,
+    config: &Config,
+    attempts_left: u32,
+    error: Error,
+) -> Result<(), Error> {
+    if attempts_left == 0 || !error.is_transient() {
+        return Err(error);
+    }
+    log::warn!("{}: bring-up failed: {error}; trying again", registers.device.information());
+    sleep(&registers.clock, config.recovery_pause).await;
+    registers.forget_page();
+    match registers.device.reset().await {
+        Err(error @ TransferError::Gone) => Err(Error::Usb { operation: "resetting the device", error }),
+        _ => Ok(()),
+    }
+}
+
+/// Blocks as large as the chip fills them.
+fn receive_pool<D: UsbDevice, C: Clock>(chip: &Chip<D, C>, memory: &Memory) -> Result<BlockPool, Error> {
+    let bytes = chip.version.receive_buffer(chip.speed);
+    let order = bytes.div_ceil(PAGE_SIZE).next_power_of_two().trailing_zeros() as u8;
+    BlockPool::new(memory, order, Zone::Normal, chip.config.receive_blocks).map_err(|_| Error::OutOfMemory)
+}
+
+impl<D, C> NetworkDevice for Rtl8152<D, C>
+where
+    D: UsbDevice + 'static,
+    C: Clock + 'static,
+{
+    fn information(&self) -> &Information {
+        &self.information
+    }
+
+    async fn receive(&mut self, received: &mut Queue, budget: usize) -> Result<Event, DeviceError> {
+        poll_fn(|context| self.poll_receive(context, received, budget)).await
+    }
+
+    fn transmit(&mut self, frames: &mut Queue) -> Result<(), DeviceError> {
+        self.send(frames)
+    }
+
+    fn counters(&self, visit: &mut dyn FnMut(&'static str, u64)) {
+        self.counters.visit(visit);
+        self.inspection.tally.visit(visit);
+    }
+}
