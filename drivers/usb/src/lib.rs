@@ -6,6 +6,11 @@
 //! | [`descriptor`] | what a device says about itself, every length checked |
 //! | [`gather`] | frames and padding sent as one transfer |
 //! | [`recovery`] | what class drivers try when a device stops working |
+//! | [`bus`] | the runner: a task for each port, from plug to unplug; hubs |
+//! | [`attached`] | the device that the runner offers |
+//! | [`matching`] | which driver takes a device |
+//! | [`host`] | what a host controller must offer |
+//! | [`waiting`] | wake-up lists, turns, futures side by side |
 //!
 //! It knows no host controller, no class driver and no kernel. Isochronous transfers are not supported.
 #![cfg_attr(not(test), no_std)]
@@ -13,11 +18,21 @@
 
 extern crate alloc;
 
+pub mod attached;
+pub mod bus;
 pub mod descriptor;
 pub mod device;
+mod enumeration;
 pub mod gather;
+pub mod host;
+mod hub;
+pub mod matching;
+mod port;
 pub mod recovery;
+pub mod waiting;
 
+pub use attached::Device;
+pub use bus::{Bus, Config};
 pub use descriptor::{Configuration, DeviceDescriptor, Endpoint, InterfaceSetting, TransferKind};
 pub use device::{
     Completion, DeviceInformation, EndpointAddress, Path, Pipe, Request, Speed, Transfer, TransferError,
