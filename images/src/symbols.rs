@@ -90,7 +90,7 @@ fn headline(event: &Event) -> String {
 /// The function and line of an address; inlined functions first, each with its line.
 fn describe(loader: Option<&Loader>, shown: u64, place: u64) -> String {
     let mut parts = Vec::new();
-    // Where line numbers were kept without function names, the symbol table has those that were not inlined.
+    // Where line numbers are kept without all of the debug information, function names there have no path.
     let symbol = loader
         .and_then(|loader| loader.find_symbol(place))
         .map(|symbol| addr2line::demangle_auto(symbol.into(), None).into_owned());
@@ -98,20 +98,21 @@ fn describe(loader: Option<&Loader>, shown: u64, place: u64) -> String {
         && let Ok(mut frames) = loader.find_frames(place)
     {
         while let Ok(Some(frame)) = frames.next() {
-            let function =
-                frame.function.as_ref().and_then(|name| name.demangle().ok().map(|name| name.to_string()));
-            let function = function.or_else(|| symbol.clone()).unwrap_or_else(|| "?".into());
-            let line =
-                frame.location.and_then(|location| Some(format!("  {}:{}", location.file?, location.line?)));
-            parts.push(function + &line.unwrap_or_default());
+            let function = frame.function.as_ref().and_then(|name| name.demangle().ok().map(String::from));
+            let line = frame.location.and_then(|place| Some(format!("  {}:{}", place.file?, place.line?)));
+            parts.push((function, line.unwrap_or_default()));
         }
     }
-    if parts.is_empty() {
-        parts.extend(symbol);
+    // The last one was not inlined: the symbol table has its whole path.
+    match parts.last_mut() {
+        Some((function, _)) => *function = symbol.or(function.take()),
+        None => parts.extend(symbol.map(|symbol| (Some(symbol), String::new()))),
     }
     if parts.is_empty() {
         return format!("{shown:#x}");
     }
+    let parts: Vec<String> =
+        parts.into_iter().map(|(function, line)| function.unwrap_or_else(|| "?".into()) + &line).collect();
     format!("{shown:#x}  {}", parts.join("\n          inlined into  "))
 }
 

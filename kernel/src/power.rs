@@ -59,6 +59,9 @@ const POWER_BUTTON: u16 = 1 << 8;
 /// Readings of the control register that the firmware gets to hand it over.
 const HAND_OVER_READINGS: usize = 1_000_000;
 
+/// Turns of an empty loop that a machine gets to go down, some tenths of a second.
+const POWER_OFF_PATIENCE: u32 = 100_000_000;
+
 static REGISTERS: Once<PowerManagement> = Once::new();
 static PANIC_ACTION: AtomicU8 = AtomicU8::new(PanicAction::Reboot as u8);
 
@@ -165,7 +168,8 @@ fn debug_exit(code: u8) {
     unsafe { Port::new(DEBUG_EXIT_PORT).write(code) };
 }
 
-/// Enters state S5; comes back only when the machine cannot.
+/// Enters state S5; comes back only when the machine cannot. It goes down a moment after the write: QEMU finishes what the
+/// processor is at first.
 fn power_off() {
     let Some(registers) = REGISTERS.get() else { return };
     let Some(sleep) = registers.soft_off else { return };
@@ -176,6 +180,9 @@ fn power_off() {
     };
     enter(registers.control_a, sleep.a);
     enter(registers.control_b, sleep.b);
+    for _ in 0..POWER_OFF_PATIENCE {
+        core::hint::spin_loop();
+    }
 }
 
 /// Restarts the machine, trying one way after the other.

@@ -3,15 +3,17 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use object::{Object, ObjectSymbol};
 
-/// Numbers of x86-64 registers in GDB's order.
-const RSP: u8 = 7;
-const RIP: u8 = 16;
+/// Places of x86-64 registers in GDB's packet of all registers, in units of eight bytes.
+const RSP: usize = 7;
+const RIP: usize = 16;
 
 /// How long QEMU may take to open its socket: generous, only against a hang.
 const OPENING_LIMIT: Duration = Duration::from_secs(30);
@@ -31,7 +33,9 @@ impl SocketFolder {
     ///
     /// Of the system.
     pub fn new() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("skiff-debugger-{}", std::process::id()));
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("skiff-debugger-{}-{number}", std::process::id()));
         fs::create_dir_all(&path)?;
         Ok(Self(path))
     }
@@ -72,7 +76,8 @@ impl Debugger {
         socket.set_read_timeout(Some(OPENING_LIMIT))?;
         let mut debugger = Self { socket };
         // Why it stopped is not of interest, but asking makes sure that it has.
-        debugger.command("?")?;
+        debugger.send("?")?;
+        debugger.answer()?;
         Ok(debugger)
     }
 
@@ -82,12 +87,13 @@ impl Debugger {
     ///
     /// Of the protocol.
     pub fn call(&mut self, address: u64) -> io::Result<()> {
-        let stack = self.register(RSP)? - 8;
-        let from = self.register(RIP)?;
-        let bytes: String = from.to_le_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        self.expect_ok(&format!("M{stack:x},8:{bytes}"))?;
-        self.set_register(RSP, stack)?;
-        self.jump(address)
+        let mut registers = self.registers()?;
+        let stack = register(&registers, RSP)? - 8;
+        let from = register(&registers, RIP)?;
+        self.expect_ok(&format!("M{stack:x},8:{}", hexadecimal(from)))?;
+        set_register(&mut registers, RSP, stack)?;
+        set_register(&mut registers, RIP, address)?;
+        self.expect_ok(&format!("G{registers}"))
     }
 
     /// Makes the guest go on at `address`.
@@ -96,7 +102,9 @@ impl Debugger {
     ///
     /// Of the protocol.
     pub fn jump(&mut self, address: u64) -> io::Result<()> {
-        self.set_register(RIP, address)
+        let mut registers = self.registers()?;
+        set_register(&mut registers, RIP, address)?;
+        self.expect_ok(&format!("G{registers}"))
     }
 
     /// Lets the guest run on.
@@ -108,17 +116,9 @@ impl Debugger {
         self.expect_ok("D")
     }
 
-    fn register(&mut self, number: u8) -> io::Result<u64> {
-        let answer = self.command(&format!("p{number:x}"))?;
-        let bytes = (0..8).map(|index| answer.get(2 * index..2 * index + 2));
-        let bytes: Option<Vec<u8>> = bytes.map(|digits| u8::from_str_radix(digits?, 16).ok()).collect();
-        let bytes = bytes.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
-        bytes.map(u64::from_le_bytes).ok_or_else(|| unexpected(&answer))
-    }
-
-    fn set_register(&mut self, number: u8, value: u64) -> io::Result<()> {
-        let bytes: String = value.to_le_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        self.expect_ok(&format!("P{number:x}={bytes}"))
+    /// All registers, in hexadecimal.
+    fn registers(&mut self) -> io::Result<String> {
+        self.command("g")
     }
 
     fn expect_ok(&mut self, command: &str) -> io::Result<()> {
@@ -126,10 +126,25 @@ impl Debugger {
         if answer == "OK" { Ok(()) } else { Err(unexpected(&answer)) }
     }
 
-    /// Sends `$command#checksum` and reads `+$answer#checksum`.
     fn command(&mut self, command: &str) -> io::Result<String> {
+        self.send(command)?;
+        loop {
+            let answer = self.answer()?;
+            // That the guest has stopped may be told once more, at any time.
+            if !answer.starts_with("T0") {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// `$command#checksum`.
+    fn send(&mut self, command: &str) -> io::Result<()> {
         let checksum = command.bytes().fold(0, u8::wrapping_add);
-        write!(self.socket, "${command}#{checksum:02x}")?;
+        write!(self.socket, "${command}#{checksum:02x}")
+    }
+
+    /// `+$answer#checksum`, the plus being for the command.
+    fn answer(&mut self) -> io::Result<String> {
         let mut answer = Vec::new();
         let mut inside = false;
         loop {
@@ -149,6 +164,29 @@ impl Debugger {
         self.socket.write_all(b"+")?;
         String::from_utf8(answer).map_err(|_| ErrorKind::InvalidData.into())
     }
+}
+
+/// A number as the debugger writes it: its bytes in ascending order of address.
+fn hexadecimal(value: u64) -> String {
+    value.to_le_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The hexadecimal digits of a register.
+fn digits(place: usize) -> Range<usize> {
+    16 * place..16 * (place + 1)
+}
+
+fn register(registers: &str, place: usize) -> io::Result<u64> {
+    let text = registers.get(digits(place));
+    let value = text.and_then(|text| u64::from_str_radix(text, 16).ok());
+    value.map(u64::swap_bytes).ok_or_else(|| unexpected(registers))
+}
+
+fn set_register(registers: &mut String, place: usize, value: u64) -> io::Result<()> {
+    // Reading it first shows that it is there.
+    register(registers, place)?;
+    registers.replace_range(digits(place), &hexadecimal(value));
+    Ok(())
 }
 
 fn unexpected(answer: &str) -> io::Error {
