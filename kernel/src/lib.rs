@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `boot` | from the first instruction to the application |
 //! | [`memory`] | frames, page tables, the heap |
+//! | [`devices`] | PCI, register windows, driver binding, entropy |
 //! | [`firmware`] | ACPI tables, QEMU's firmware configuration |
 //! | `interrupt` | descriptor tables, controllers, dispatch, exceptions |
 //! | [`time`] | clock and timers |
@@ -19,6 +20,7 @@
 extern crate alloc;
 
 pub mod command_line;
+pub mod devices;
 pub mod firmware;
 pub mod memory;
 pub mod net;

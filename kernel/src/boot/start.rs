@@ -2,9 +2,11 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::future::Future;
 use core::pin::Pin;
 
+use hal::dma::Pages;
 use hal::time::Clock;
 
 use super::embedded;
@@ -12,13 +14,16 @@ use super::entry::EARLY_MAP_END;
 use super::loader::Information;
 use super::stacks;
 use crate::command_line::Options;
+use crate::devices::binding;
+use crate::devices::bus::Bus;
+use crate::devices::entropy::SystemEntropy;
 use crate::firmware::configuration;
 use crate::firmware::interrupt_map::Signal;
 use crate::firmware::tables::{self, Platform};
 use crate::interrupt::dispatch::DeviceInterrupt;
 use crate::interrupt::{descriptor, dispatch};
 use crate::memory::address_space::{self, SetupError};
-use crate::memory::frames::FRAMES;
+use crate::memory::frames::{FRAMES, SystemFrames};
 use crate::memory::map::MemoryMap;
 use crate::system::System;
 use crate::time::SystemClock;
@@ -58,6 +63,14 @@ pub(super) extern "C" fn start(start_info: u32, entry_time_stamp: u64) -> ! {
     }
     time::initialise(entry_time_stamp, platform.power.timer);
     log::debug!("ACPI: {platform:x?}");
+    let pages: Pages = Arc::new(SystemFrames);
+    let bus = Bus::new(&platform);
+    binding::bind_entropy(&bus, &pages);
+    let _seed = SystemEntropy.next_u64().unwrap_or_else(|error| {
+        log::error!("{error}: identifiers and keys can be guessed; add a virtio-rng to the machine");
+        SystemClock.now().nanoseconds()
+    });
+    binding::bind(&bus);
     let interrupts = platform.interrupts;
     let listen = move |isa: u8| {
         let (interrupt, signal) = interrupts.resolve(isa, Signal::PCI);

@@ -231,6 +231,9 @@ pub fn open(address: u64, bytes: u64, access: Access) -> Result<(), OpenError> {
     let bad = OpenError::Map(MapError::BadRange { start: address, end: address.saturating_add(bytes) });
     let start = address / PAGE * PAGE;
     let end = address.checked_add(bytes).and_then(|end| end.checked_next_multiple_of(PAGE)).ok_or(bad)?;
+    if bytes == 0 {
+        return Err(bad);
+    }
     let mut address_space = ADDRESS_SPACE.lock();
     let AddressSpace { table, memory } = address_space.as_mut().ok_or(OpenError::TooEarly)?;
     if start == 0 || memory.overlaps(&(start..end)) {

@@ -1,0 +1,22 @@
+//! Devices: reaching the PCI bus, windows of registers, interrupts, and which driver gets which function.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `configuration_space` | PCI configuration space, memory-mapped or by ports |
+//! | `window` | device registers as [`hal::mmio::Mmio`] |
+//! | [`routing`] | interrupt lines of chipsets whose firmware did not wire them |
+//! | `bus` | the functions found, and what a driver needs of them |
+//! | `binding` | which driver gets which function |
+//! | `entropy` | random bytes |
+
+#[cfg(feature = "boot")]
+pub mod binding;
+#[cfg(feature = "boot")]
+pub mod bus;
+#[cfg(feature = "boot")]
+pub mod configuration_space;
+#[cfg(feature = "boot")]
+pub mod entropy;
+pub mod routing;
+#[cfg(feature = "boot")]
+pub mod window;
