@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::dongle_command::DongleArguments;
 use crate::guest::MachineType;
 use crate::nic::Nic;
+use crate::oracle::OracleArguments;
 
 /// Builds Skiff images, boots them in QEMU and pings them.
 ///
@@ -51,6 +52,8 @@ pub enum CommandArguments {
     Bench(BenchArguments),
     /// A virtual USB network adapter of the RTL8152 family, to be plugged into any QEMU guest
     Dongle(DongleArguments),
+    /// Let a Debian Linux judge our virtual hardware (fetches Debian packages)
+    Oracle(OracleArguments),
 }
 
 /// Arguments of `skiff run`.

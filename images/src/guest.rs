@@ -148,11 +148,26 @@ impl Guest {
         qemu: &Qemu,
         configuration: &GuestConfiguration,
     ) -> Result<(Self, Vec<Option<Cable>>), Error> {
+        Self::start_with(qemu, configuration, |_| Vec::new())
+    }
+
+    /// As [`Guest::start`], with devices of the caller's own: `devices` gives QEMU's arguments for them and the file
+    /// descriptors that they name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] when QEMU cannot be started.
+    pub fn start_with(
+        qemu: &Qemu,
+        configuration: &GuestConfiguration,
+        devices: impl FnOnce(&mut Descriptors) -> Vec<String>,
+    ) -> Result<(Self, Vec<Option<Cable>>), Error> {
         let lock = QemuLock::take()?;
         let mut descriptors = Descriptors::default();
         let (console_number, console) = descriptors.add_socket()?;
         let (monitor_number, monitor) = descriptors.add_socket()?;
         let attachments = nic::attach(qemu, &configuration.slots, &mut descriptors)?;
+        let devices = devices(&mut descriptors);
 
         // setpriv is part of every Debian: it arranges that QEMU is killed when this thread is gone, then becomes QEMU.
         let mut command = Command::new("setpriv");
@@ -166,7 +181,7 @@ impl Guest {
         ]);
         command.args(["-chardev", &format!("socket,id=monitor,fd={monitor_number}")]);
         command.args(["-mon", "chardev=monitor,mode=control"]);
-        command.args(&attachments.arguments).args(&configuration.extra_arguments);
+        command.args(&attachments.arguments).args(devices).args(&configuration.extra_arguments);
         // A group of its own: Ctrl-C is for us, who then stop the guest in order.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command.fd_mappings(descriptors.into_mappings()).map_err(|error| Error::Usage(error.to_string()))?;

@@ -13,6 +13,7 @@
 //! | [`run`] | `skiff run`: boot, ping, report; or hold a tap |
 //! | [`wired`] | a guest whose cards are wired to hosts of ours |
 //! | [`bench`] | `skiff bench`: what an echo costs |
+//! | [`oracle`] | `skiff oracle`: Linux judges the virtual hardware |
 //! | [`report`] | the summary, for people and as JSON |
 #![forbid(unsafe_code)]
 
@@ -25,6 +26,7 @@ pub mod error;
 pub mod guest;
 pub mod image;
 pub mod nic;
+pub mod oracle;
 pub mod progress;
 pub mod qemu;
 pub mod report;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use skiff_images::arguments::{Arguments, CommandArguments, ImageArguments, RunArguments};
-use skiff_images::{Error, bench, dongle_command, image, report, run};
+use skiff_images::{Error, bench, dongle_command, image, oracle, report, run};
 
 /// Every ping was answered.
 const ANSWERED: u8 = 0;
@@ -26,6 +26,9 @@ fn main() -> ExitCode {
             print!("{text}");
             ANSWERED
         }),
+        Some(CommandArguments::Oracle(arguments)) => {
+            oracle::run(&arguments).map(|content| if content { ANSWERED } else { LOST })
+        }
         Some(CommandArguments::Dongle(arguments)) => dongle_command::run(&arguments).map(|()| ANSWERED),
     };
     let status = result.unwrap_or_else(|error| {

@@ -1,0 +1,199 @@
+//! Linux booted with a script of ours as its first process, which reports on the serial console.
+//!
+//! A report is a line `@oracle WORD key=value ...`. The kernel's own messages may come before and after it on the same
+//! line.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::console::Transcript;
+use crate::error::Error;
+use crate::guest::{Guest, GuestConfiguration, MachineType};
+use crate::nic::Descriptors;
+use crate::oracle::archive::Archive;
+use crate::oracle::modules::Modules;
+use crate::oracle::packages::Kernel;
+use crate::qemu::{Firmware, Qemu};
+
+/// What Linux boots with.
+pub struct Boot<'a> {
+    /// The kernel.
+    pub kernel: &'a Kernel,
+    /// Modules that the script loads.
+    pub modules: &'a [&'a str],
+    /// The first process.
+    pub script: &'a str,
+    /// More files in the guest: path (folders before what is in them) and what is there.
+    pub files: Vec<(String, File)>,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// More arguments for QEMU.
+    pub arguments: Vec<String>,
+}
+
+/// A file of the guest.
+pub enum File {
+    /// A folder.
+    Folder,
+    /// A program or library.
+    Program(Vec<u8>),
+    /// A symbolic link to this path.
+    Link(String),
+}
+
+/// One report of the script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What it is about.
+    pub word: String,
+    /// Its values.
+    pub values: BTreeMap<String, String>,
+}
+
+impl Report {
+    /// The report in a console line, if there is one.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let (_, text) = line.split_once("@oracle ")?;
+        let mut words = text.split_whitespace();
+        let word = words.next()?.to_owned();
+        let pairs = words.filter_map(|pair| pair.split_once('='));
+        let values = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        Some(Self { word, values })
+    }
+
+    /// A value as text; empty if it is not there.
+    #[must_use]
+    pub fn text(&self, key: &str) -> &str {
+        self.values.get(key).map_or("", String::as_str)
+    }
+
+    /// A value as a number; zero if it is none.
+    #[must_use]
+    pub fn number(&self, key: &str) -> u64 {
+        self.text(key).parse().unwrap_or(0)
+    }
+}
+
+/// A Linux that runs.
+pub struct Linux {
+    /// Its machine.
+    pub guest: Guest,
+    /// Removed when it ends.
+    _archive: Temporary,
+}
+
+/// A file that goes when its owner goes.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Linux {
+    /// Boots. `devices` gives QEMU's arguments for devices behind file descriptors.
+    ///
+    /// # Errors
+    ///
+    /// What kept it from being started.
+    pub fn boot(
+        qemu: &Qemu,
+        boot: Boot<'_>,
+        devices: impl FnOnce(&mut Descriptors) -> Vec<String>,
+    ) -> Result<Self, Error> {
+        let archive = initial_file_system(&boot)?;
+        let path = env::temp_dir().join(format!("skiff-oracle-{}.cpio", std::process::id()));
+        fs::write(&path, archive).map_err(Error::system(format!("cannot write {}", path.display())))?;
+        let archive = Temporary(path);
+        let mut arguments = vec!["-initrd".to_owned(), archive.0.display().to_string()];
+        arguments.extend(boot.arguments);
+        let configuration = GuestConfiguration {
+            image: boot.kernel.image.clone(),
+            unstripped: boot.kernel.image.clone(),
+            machine: MachineType::Q35,
+            firmware: Firmware::Fastest,
+            memory: boot.memory,
+            slots: Vec::new(),
+            command_line: "console=ttyS0 quiet loglevel=3 panic=-1".to_owned(),
+            extra_arguments: arguments,
+        };
+        let (guest, _) = Guest::start_with(qemu, &configuration, devices)?;
+        Ok(Self { guest, _archive: archive })
+    }
+
+    /// All reports so far with this word about this plug-in.
+    pub fn reports(&mut self, word: &str, plug: u64) -> Vec<Report> {
+        reports(self.guest.transcript(), word, plug)
+    }
+
+    /// Waits for a report; `between` is called meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Guest::wait_until`].
+    pub fn wait(
+        &mut self,
+        word: &str,
+        plug: u64,
+        limit: Duration,
+        between: &mut dyn FnMut(),
+    ) -> Result<(), Error> {
+        let what = format!("the report `{word}` of plug-in {plug}");
+        self.guest.wait_until(&what, limit, None, between, &mut |transcript| {
+            !reports(transcript, word, plug).is_empty()
+        })
+    }
+}
+
+fn reports(transcript: &Transcript, word: &str, plug: u64) -> Vec<Report> {
+    let reports = transcript.lines().filter_map(Report::parse);
+    reports.filter(|report| report.word == word && report.number("plug") == plug).collect()
+}
+
+fn initial_file_system(boot: &Boot<'_>) -> Result<Vec<u8>, Error> {
+    let mut modules = Modules::new(boot.kernel)?;
+    for name in boot.modules {
+        modules.choose(name)?;
+    }
+    let busybox = &boot.kernel.busybox;
+    let busybox = fs::read(busybox).map_err(Error::system(format!("cannot read {}", busybox.display())))?;
+    let mut archive = Archive::new();
+    for folder in ["bin", "dev", "etc", "lib", "lib/modules", "proc", "run", "sys", "tmp"] {
+        archive.folder(folder);
+    }
+    archive.file("bin/busybox", 0o755, &busybox);
+    archive.file("init", 0o755, boot.script.as_bytes());
+    let mut order = String::new();
+    for (name, bytes) in modules.chosen() {
+        archive.file(&format!("lib/modules/{name}.ko"), 0o644, bytes);
+        order.push_str(name);
+        order.push('\n');
+    }
+    archive.file("lib/modules/order", 0o644, order.as_bytes());
+    for (path, file) in &boot.files {
+        match file {
+            File::Folder => archive.folder(path),
+            File::Program(bytes) => archive.file(path, 0o755, bytes),
+            File::Link(target) => archive.link(path, target),
+        }
+    }
+    Ok(archive.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_found_within_a_line() {
+        let report = Report::parse("[ 1.5] usb: x@oracle ping plug=2 size=56 received=20").unwrap();
+        assert_eq!((report.word.as_str(), report.number("plug"), report.text("size")), ("ping", 2, "56"));
+        assert_eq!(report.number("nothing"), 0);
+        assert_eq!(Report::parse("oracle ping"), None);
+    }
+}
