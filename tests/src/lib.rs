@@ -7,3 +7,4 @@ pub mod debugger;
 pub mod guest;
 pub mod namespace;
 pub mod virtual_time;
+pub mod xhci_model;

@@ -1,0 +1,256 @@
+//! A computer with a virtual host controller in it: the driver's register window, memory and interrupt on one side,
+//! `lab_xhci` on the other, both on virtual time.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use hal::interrupt::InterruptSignal;
+use hal::mmio::Mmio;
+use lab_xhci::{GuestMemory, Model};
+use netbuf::Memory;
+use netbuf::host::HostPages;
+use usb::{Bus, Device};
+use xhci::{Controller, ControllerError};
+
+use crate::virtual_time::{Executor, VirtualClock};
+
+/// The model reaches the host's pages by their bus addresses, and nothing else.
+struct Reach(Arc<HostPages>);
+
+impl GuestMemory for Reach {
+    fn read(&self, address: u64, bytes: &mut [u8]) -> bool {
+        self.0.read(address, bytes).is_ok()
+    }
+    fn write(&self, address: u64, bytes: &[u8]) -> bool {
+        self.0.write(address, bytes).is_ok()
+    }
+}
+
+/// The model, its interrupt line, and whoever has to run it.
+pub struct Machine {
+    /// The controller.
+    pub model: RefCell<Model>,
+    interrupt: Arc<InterruptSignal>,
+    kicked: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    unplugged: Cell<bool>,
+}
+
+impl Machine {
+    /// Makes the hardware look for work: after a test changed something about a device.
+    pub fn kick(&self) {
+        self.kicked.set(true);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Pulls the controller itself out of the computer: registers read as all ones from now on.
+    pub fn remove_controller(&self) {
+        self.unplugged.set(true);
+        self.model.borrow_mut().fail();
+    }
+
+    /// The hardware's own life: works whenever a register was written or somebody kicked it.
+    async fn run(self: Rc<Self>) {
+        loop {
+            poll_fn(|context| {
+                if self.kicked.replace(false) {
+                    return Poll::Ready(());
+                }
+                *self.waker.borrow_mut() = Some(context.waker().clone());
+                Poll::Pending
+            })
+            .await;
+            if self.model.borrow_mut().step() {
+                self.interrupt.raise();
+            }
+        }
+    }
+}
+
+/// The register window as the driver gets it.
+#[derive(Clone)]
+pub struct Window(Rc<Machine>);
+
+impl Mmio for Window {
+    fn len(&self) -> usize {
+        self.0.model.borrow().window_size()
+    }
+    fn read_u8(&self, offset: usize) -> u8 {
+        (self.read_u32(offset & !3) >> (8 * (offset & 3))) as u8
+    }
+    fn read_u16(&self, offset: usize) -> u16 {
+        (self.read_u32(offset & !3) >> (8 * (offset & 2))) as u16
+    }
+    fn read_u32(&self, offset: usize) -> u32 {
+        if self.0.unplugged.get() {
+            return u32::MAX;
+        }
+        self.0.model.borrow_mut().read(offset)
+    }
+    fn write_u8(&self, offset: usize, value: u8) {
+        panic!("byte {value:#x} written to register {offset:#x}");
+    }
+    fn write_u16(&self, offset: usize, value: u16) {
+        panic!("half word {value:#x} written to register {offset:#x}");
+    }
+    fn write_u32(&self, offset: usize, value: u32) {
+        if !self.0.unplugged.get() {
+            self.0.model.borrow_mut().write_register(offset, value);
+            self.0.kick();
+        }
+    }
+}
+
+/// The driver's types in this computer.
+pub type ModelController = Controller<Window, Rc<VirtualClock>>;
+/// A slot of the controller.
+pub type ModelSlot = xhci::Slot<Window, Rc<VirtualClock>>;
+/// A device on the controller.
+pub type ModelDevice = Device<ModelSlot>;
+
+/// The computer.
+pub struct Computer {
+    /// Its time.
+    pub clock: Rc<VirtualClock>,
+    /// Who runs driver and model.
+    pub executor: Executor,
+    /// Its memory, as allocated by the driver and reached by the model.
+    pub pages: Arc<HostPages>,
+    /// Its packet memory.
+    pub memory: Memory,
+    /// The hardware.
+    pub machine: Rc<Machine>,
+    /// The driver.
+    pub controller: ModelController,
+    /// Devices that were offered, in order.
+    pub offered: Rc<RefCell<Vec<ModelDevice>>>,
+    /// How the driver ended, if it did.
+    pub ended: Rc<Cell<Option<ControllerError>>>,
+}
+
+impl Computer {
+    /// Puts the computer together and switches it on: controller task and bus task run from now on.
+    ///
+    /// # Panics
+    ///
+    /// When the driver does not accept the controller.
+    #[must_use]
+    pub fn new(config: lab_xhci::Config) -> Self {
+        Self::with(config, xhci::Config::default())
+    }
+
+    /// As [`Computer::new`], with the driver's configuration.
+    ///
+    /// # Panics
+    ///
+    /// When the driver does not accept the controller.
+    #[must_use]
+    pub fn with(config: lab_xhci::Config, driver_config: xhci::Config) -> Self {
+        let clock = VirtualClock::new();
+        let executor = Executor::new(&clock);
+        let pages = HostPages::new();
+        let machine = Rc::new(Machine {
+            model: RefCell::new(Model::new(config, Box::new(Reach(pages.clone())))),
+            interrupt: Arc::new(InterruptSignal::new()),
+            kicked: Cell::new(true),
+            waker: RefCell::new(None),
+            unplugged: Cell::new(false),
+        });
+        executor.spawn(machine.clone().run());
+        #[expect(clippy::expect_used, reason = "a test without memory is no test")]
+        let memory = Memory::new(pages.clone()).expect("the host has a page");
+        let created =
+            Controller::new(0, Window(machine.clone()), pages.clone(), clock.clone(), driver_config);
+        #[expect(clippy::expect_used, reason = "the model's capabilities are sane")]
+        let controller = created.expect("the model's capabilities are accepted");
+        let computer = Self {
+            clock: clock.clone(),
+            executor,
+            pages,
+            memory,
+            machine,
+            controller,
+            offered: Rc::default(),
+            ended: Rc::default(),
+        };
+        computer.switch_on();
+        computer
+    }
+
+    fn switch_on(&self) {
+        let (controller, ended) = (self.controller.clone(), self.ended.clone());
+        let interrupt = self.machine.interrupt.clone();
+        self.executor.spawn(async move {
+            if let Err(error) = controller.run(interrupt).await {
+                ended.set(Some(error));
+            }
+        });
+        let bus = Bus::new(
+            self.controller.clone(),
+            self.clock.clone(),
+            self.memory.clone(),
+            usb::Config::default(),
+        );
+        let offered = self.offered.clone();
+        self.executor.spawn(async move {
+            bus.run(&|device| {
+                offered.borrow_mut().push(device);
+                true
+            })
+            .await;
+        });
+    }
+
+    /// Runs a test's future beside driver and model, for at most an hour of virtual time.
+    ///
+    /// # Panics
+    ///
+    /// When it gets stuck.
+    pub fn run<F: Future>(&self, future: F) -> F::Output {
+        match self.executor.run_for(hal::time::Duration::from_secs(3600), future) {
+            Ok(output) => output,
+            Err(stuck) => panic!("{stuck}"),
+        }
+    }
+
+    /// Lets virtual time pass.
+    pub fn pass(&self, duration: hal::time::Duration) {
+        let clock = self.clock.clone();
+        self.run(async move { hal::time::sleep(&clock, duration).await });
+    }
+
+    /// Plugs a device in.
+    pub fn plug(&self, port: usize, device: lab_xhci::Plugged) {
+        self.machine.model.borrow_mut().plug(port, device);
+        self.machine.kick();
+    }
+
+    /// Unplugs what is at a root port.
+    pub fn unplug(&self, port: usize) {
+        self.machine.model.borrow_mut().unplug(port);
+        self.machine.kick();
+    }
+
+    /// Takes the device that was offered last, after letting ten seconds pass.
+    ///
+    /// # Panics
+    ///
+    /// When none was offered.
+    #[must_use]
+    pub fn device(&self) -> ModelDevice {
+        self.pass(hal::time::Duration::from_secs(10));
+        let device = self.offered.borrow_mut().pop();
+        device.unwrap_or_else(|| panic!("no device was offered; model: {:?}", self.violations()))
+    }
+
+    /// What the driver did that the specification forbids.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        self.machine.model.borrow().violations().to_vec()
+    }
+}
