@@ -4,6 +4,7 @@
 //! ip=10.0.0.2/24 gw=10.0.0.1 ip=eth1:10.0.1.2/24 log=debug panic=exit inspect=icmp,memory
 //! ```
 //!
+//! The options `arp-probe=`, `echo-broadcast=` and `echo-rate=` are the [network layer's](crate::net::configuration).
 //! Options are separated by white space; of an option given twice, the later one counts. What is unknown or malformed
 //! becomes a [`Problem`], to be named on the console; the other options hold.
 
@@ -14,11 +15,17 @@ use core::net::Ipv4Addr;
 
 use log::LevelFilter;
 
+use crate::net::Configuration;
+use crate::net::wire::ipv4::Subnet;
+
 /// The interface that an address without a name is for.
 pub const FIRST_INTERFACE: &str = "eth0";
 
 /// Most interfaces that options are kept for.
 const INTERFACES_LIMIT: usize = 64;
+
+/// What is expected where an option is not known.
+const KNOWN: &str = "one of ip=, gw=, log=, panic=, inspect=, arp-probe=, echo-broadcast=, echo-rate=";
 
 /// What ends a panic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +73,8 @@ pub struct Options {
     pub inspect_icmp: bool,
     /// Print memory use.
     pub inspect_memory: bool,
+    /// The behaviour of the network layer.
+    pub network: Configuration,
 }
 
 impl Default for Options {
@@ -76,6 +85,7 @@ impl Default for Options {
             panic: PanicAction::default(),
             inspect_icmp: false,
             inspect_memory: false,
+            network: Configuration::default(),
         }
     }
 }
@@ -147,9 +157,29 @@ impl Options {
                 self.inspect_icmp |= value.split(',').any(|what| what == "icmp");
                 self.inspect_memory |= value.split(',').any(|what| what == "memory");
             }
-            _ => return Err("one of ip=, gw=, log=, panic=, inspect="),
+            _ => match self.network.set(key, value) {
+                Ok(true) => {}
+                Ok(false) => return Err(KNOWN),
+                Err(bad) => return Err(bad.expected),
+            },
         }
         Ok(())
+    }
+
+    /// The behaviour of the network layer, with the addresses of its interfaces; and those that no host may have.
+    #[must_use]
+    pub fn network_configuration(&self) -> (Configuration, Vec<Problem>) {
+        let mut configuration = self.network.clone();
+        let mut problems = Vec::new();
+        for InterfaceOptions { name, address, gateway } in &self.interfaces {
+            let Some(Address { address, prefix }) = address else { continue };
+            let subnet = Subnet { address: (*address).into(), prefix: *prefix };
+            if let Err(bad) = configuration.set_address(name, subnet, gateway.map(Into::into)) {
+                let option = alloc::format!("ip={name}:{subnet}");
+                problems.push(Problem { option, expected: bad.expected });
+            }
+        }
+        (configuration, problems)
     }
 
     fn interface_mut(&mut self, name: &str) -> Option<&mut InterfaceOptions> {
@@ -203,6 +233,7 @@ fn level(text: &str) -> Option<LevelFilter> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::configuration::Addressing;
     use proptest::prelude::*;
 
     fn parse(command_line: &str) -> (Options, Vec<Problem>) {
@@ -268,6 +299,19 @@ mod tests {
     #[test]
     fn nothing_said_is_nothing_wrong() {
         assert_eq!(parse(" \t\n "), (Options::default(), Vec::new()));
+    }
+
+    #[test]
+    fn options_of_the_network_layer_reach_it() {
+        let (options, problems) = parse("echo-rate=5 ip=10.0.0.2/24 gw=10.0.0.1 ip=eth1:10.0.1.255/24");
+        assert_eq!(problems, []);
+        let (configuration, problems) = options.network_configuration();
+        assert_eq!(configuration.echo.rate, Some(5));
+        assert!(matches!(configuration.addressing("eth0"), Addressing::Static { subnet, gateway: Some(_) }
+            if subnet.prefix == 24));
+        assert_eq!(configuration.addressing("eth1"), Addressing::Dhcp);
+        assert_eq!(problems[0].option, "ip=eth1:10.0.1.255/24");
+        assert_eq!(parse("echo-rate=none").1.len(), 1);
     }
 
     proptest! {

@@ -43,7 +43,8 @@ unsafe impl Hal for Memory {
         let mut state = STATE.lock();
         let failed = (0, NonNull::dangling());
         let Some(source) = state.source.clone() else { return failed };
-        let Ok(region) = DmaRegion::new(&source, pages * PAGE_SIZE, Zone::Normal) else { return failed };
+        // Below 4 GiB: a legacy device is told of its rings by a 32-bit page number.
+        let Ok(region) = DmaRegion::new(&source, pages * PAGE_SIZE, Zone::Dma32) else { return failed };
         let (pointer, bus_address) = (region.pointer(), region.bus_address());
         if bus_address != pointer.addr().get() as u64 {
             log::error!(

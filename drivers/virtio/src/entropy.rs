@@ -15,8 +15,8 @@ use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::{DeviceType, Transport};
 
 use crate::Error;
-use crate::dma::{Memory, allocate_from};
-use crate::transport::{negotiate, queue_error, reset, start};
+use crate::dma::Memory;
+use crate::transport::{negotiate, reset, set_up_queue, start};
 
 const REQUEST_QUEUE: u16 = 0;
 /// One request is in flight at a time; eight is the size that QEMU gives the queue.
@@ -59,8 +59,7 @@ impl<T: Transport, C: Clock> VirtioEntropy<T, C> {
             return Err(Error::NotSupported { device_id: transport.device_type() as u16 });
         }
         negotiate(&mut transport, Feature::VERSION_1.bits())?;
-        let mut queue = allocate_from(pages, || VirtQueue::new(&mut transport, REQUEST_QUEUE, false, false))
-            .map_err(|error| queue_error(&mut transport, REQUEST_QUEUE, QUEUE_SIZE as u16, error))?;
+        let mut queue = set_up_queue::<QUEUE_SIZE>(&mut transport, pages, REQUEST_QUEUE)?;
         let buffer = DmaRegion::new(pages, REQUEST_LENGTH, Zone::Normal).map_err(|_| Error::OutOfMemory)?;
         queue.set_dev_notify(false);
         start(&mut transport);

@@ -22,6 +22,7 @@ extern crate alloc;
 mod dma;
 pub mod entropy;
 mod error;
+pub mod network;
 pub mod pci;
 mod transport;
 

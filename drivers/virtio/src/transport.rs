@@ -1,8 +1,11 @@
-//! What every device does with its transport: interrupt vectors, reset, feature negotiation.
+//! What every device does with its transport: interrupt vectors, reset, feature negotiation, rings.
 
+use hal::dma::Pages;
+use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::{DeviceStatus, Transport};
 
 use crate::Error;
+use crate::dma::{Memory, allocate_from};
 
 /// The vector that means "none" (virtio 1.2, 4.1.5.1.2).
 pub(crate) const NO_VECTOR: u16 = 0xffff;
@@ -92,18 +95,21 @@ pub(crate) fn start(transport: &mut impl Transport) {
     transport.set_status(status | DeviceStatus::DRIVER_OK);
 }
 
-/// The crate's error for a queue, with the numbers that explain it.
-pub(crate) fn queue_error(
+/// Allocates a ring from `pages` and tells the device of it.
+pub(crate) fn set_up_queue<const SIZE: usize>(
     transport: &mut impl Transport,
+    pages: &Pages,
     queue: u16,
-    needed: u16,
-    error: virtio_drivers::Error,
-) -> Error {
-    match error {
-        virtio_drivers::Error::AlreadyUsed => Error::QueueInUse { queue },
-        virtio_drivers::Error::InvalidParam => {
-            Error::QueueSize { queue, offered: transport.max_queue_size(queue), needed }
-        }
-        _ => Error::OutOfMemory,
+) -> Result<VirtQueue<Memory, SIZE>, Error> {
+    let offered = transport.max_queue_size(queue);
+    let wrong_size = Error::QueueSize { queue, offered, needed: SIZE as u16 };
+    // A legacy ring cannot be made smaller; the crate does not look.
+    if transport.requires_legacy_layout() && offered != SIZE as u32 {
+        return Err(wrong_size);
     }
+    allocate_from(pages, || VirtQueue::new(transport, queue, false, false)).map_err(|error| match error {
+        virtio_drivers::Error::AlreadyUsed => Error::QueueInUse { queue },
+        virtio_drivers::Error::InvalidParam => wrong_size,
+        _ => Error::OutOfMemory,
+    })
 }

@@ -65,6 +65,20 @@ impl Inner {
 }
 
 impl Memory {
+    /// [`Statistics::allocator_calls`] alone: one load, for whoever looks around every batch of packets.
+    #[inline]
+    #[must_use]
+    pub fn allocator_calls(&self) -> u64 {
+        self.inner().allocator_calls.get()
+    }
+
+    /// [`Statistics::copied_bytes`] alone: one load, for whoever looks around every batch of packets.
+    #[inline]
+    #[must_use]
+    pub fn copied_bytes(&self) -> u64 {
+        self.inner().copied_bytes.get()
+    }
+
     /// What is in use and what was done so far.
     ///
     /// ```

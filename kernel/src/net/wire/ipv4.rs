@@ -68,6 +68,12 @@ impl Address {
     }
 }
 
+impl From<core::net::Ipv4Addr> for Address {
+    fn from(address: core::net::Ipv4Addr) -> Self {
+        Self(address.octets())
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d] = self.0;
@@ -106,6 +112,12 @@ impl Subnet {
                 && address.to_u32() & !mask == self.address.to_u32() & !mask)
     }
 
+    /// Whether a host may have this address in this subnet.
+    #[must_use]
+    pub const fn is_host(self) -> bool {
+        self.prefix <= 32 && self.address.is_unicast() && !self.is_broadcast(self.address)
+    }
+
     /// Whether `address` is reached without a gateway.
     #[must_use]
     pub const fn contains(self, address: Address) -> bool {
@@ -142,6 +154,13 @@ pub struct Header {
     pub source: Address,
     /// Receiver.
     pub destination: Address,
+}
+
+/// Bytes of options that a packet's first byte announces; `None` for a header without options.
+#[must_use]
+pub fn options_length(packet: &[u8]) -> Option<usize> {
+    let length = usize::from(packet.first()? & 0xf) * 4;
+    length.checked_sub(HEADER_LENGTH).filter(|options| *options > 0)
 }
 
 /// What is wrong with a header.

@@ -1,0 +1,155 @@
+//! Several interfaces, devices that come and go, the report.
+
+use std::rc::Rc;
+
+use hal::network::Event;
+use hal::time::Duration;
+use kernel::net::wire::ipv4::Subnet;
+
+use crate::harness::{Bench, Cable, GUEST, GUEST_MAC, PEER, Reply, Request, fixed};
+
+/// A bench with a second interface, eth1 at 10.0.1.2.
+fn two_interfaces() -> (Bench, Rc<Cable>, Request) {
+    let mut configuration = fixed();
+    let subnet = Subnet { address: std::net::Ipv4Addr::new(10, 0, 1, 2).into(), prefix: 24 };
+    configuration.set_address("eth1", subnet, None).unwrap();
+    let bench = Bench::new(configuration);
+    bench.pass(Duration::from_micros(1));
+    let second = Rc::new(Cable::default());
+    let mac = [0x52, 0x54, 0, 0x12, 0x34, 0x57];
+    bench.plug(&second, mac);
+    bench.pass(Duration::from_secs(10));
+    bench.cable.sent();
+    second.sent();
+    let mut request = Request { destination_mac: mac, ..Request::default() };
+    request.header.source = [10, 0, 1, 1];
+    request.header.destination = [10, 0, 1, 2];
+    (bench, second, request)
+}
+
+#[test]
+fn two_interfaces_answer_at_once() {
+    let (bench, second, request) = two_interfaces();
+    for _ in 0..100 {
+        bench.cable.send(Request::default().frame());
+        second.send(request.frame());
+    }
+    bench.pass(Duration::from_millis(1));
+    assert_eq!((bench.cable.sent().len(), second.sent().len()), (100, 100));
+}
+
+#[test]
+fn an_address_is_answered_only_on_its_own_interface() {
+    let (bench, second, request) = two_interfaces();
+    let mut stray = Request { destination_mac: request.destination_mac, ..Request::default() };
+    stray.header.destination = GUEST.octets();
+    second.send(stray.frame());
+    bench.pass(Duration::from_millis(1));
+    assert!(second.sent().is_empty());
+}
+
+#[test]
+fn a_device_that_goes_takes_only_its_interface_down() {
+    let (bench, second, request) = two_interfaces();
+    bench.cable.unplug();
+    bench.pass(Duration::from_millis(1));
+    let entries = bench.table.entries();
+    assert!(!entries[0].state().present && entries[1].state().present);
+    second.send(request.frame());
+    bench.pass(Duration::from_millis(1));
+    Reply::only(&second.sent());
+}
+
+#[test]
+fn a_device_that_comes_back_has_its_address_again() {
+    let bench = Bench::ready();
+    for round in 1..=200 {
+        Reply::only(&bench.exchange(Request::default().frame()));
+        bench.cable.unplug();
+        bench.pass(Duration::from_millis(1));
+        bench.cable.replug();
+        bench.plug(&bench.cable, GUEST_MAC);
+        bench.pass(Duration::from_secs(5));
+        bench.cable.sent();
+        assert_eq!(bench.counters().echo_replies.get(), round);
+    }
+    Reply::only(&bench.exchange(Request::default().frame()));
+    assert_eq!(bench.table.entries().len(), 1);
+}
+
+#[test]
+fn nothing_leaks_over_plug_and_unplug() {
+    let bench = Bench::ready();
+    let mut live = Vec::new();
+    for _ in 0..20 {
+        bench.exchange(Request::default().frame());
+        bench.cable.unplug();
+        bench.pass(Duration::from_millis(1));
+        live.push(bench.memory.statistics().live_descriptors);
+        bench.cable.replug();
+        bench.plug(&bench.cable, GUEST_MAC);
+        bench.pass(Duration::from_secs(5));
+        bench.cable.sent();
+    }
+    assert_eq!(live, [0; 20]);
+}
+
+#[test]
+fn a_device_without_a_station_address_is_not_used() {
+    let (bench, _, _) = two_interfaces();
+    let third = Rc::new(Cable::default());
+    bench.plug(&third, [0; 6]);
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.table.entries().len(), 2);
+}
+
+#[test]
+fn a_link_that_comes_back_probes_the_address_again() {
+    let bench = Bench::ready();
+    bench.cable.event(Event::LinkDown);
+    bench.pass(Duration::from_secs(1));
+    bench.cable.event(Event::LinkUp(1000));
+    bench.pass(Duration::from_secs(5));
+    assert!(!bench.cable.sent().is_empty(), "announced on the new link");
+    Reply::only(&bench.exchange(Request::default().frame()));
+}
+
+#[test]
+fn the_first_reply_is_reported_once() {
+    let bench = Bench::ready();
+    for _ in 0..3 {
+        bench.exchange(Request::default().frame());
+    }
+    let reports = bench.reports.borrow();
+    let first: Vec<_> = reports.iter().filter(|line| line.starts_with("first-reply ")).collect();
+    assert_eq!(first.len(), 1);
+    assert!(first[0].starts_with("first-reply interface=eth0 since_entry_us="), "{}", first[0]);
+}
+
+#[test]
+fn counters_are_reported_once_a_minute_when_they_changed() {
+    let bench = Bench::ready();
+    let lines = |bench: &Bench| {
+        bench.reports.borrow().iter().filter(|line| line.starts_with("counters interface=eth0 ")).count()
+    };
+    bench.pass(Duration::from_secs(100));
+    let before = lines(&bench);
+    bench.exchange(Request::default().frame());
+    bench.pass(Duration::from_secs(61));
+    assert_eq!(lines(&bench), before + 1);
+    bench.pass(Duration::from_secs(600));
+    assert_eq!(lines(&bench), before + 1, "nothing changed");
+    let last = bench.reports.borrow().last().unwrap().clone();
+    assert!(last.contains(" echo_requests=1 echo_replies=1 "), "{last}");
+    assert!(last.contains(" allocations=") && last.contains(" payload_bytes_copied=0"), "{last}");
+}
+
+#[test]
+fn an_idle_interface_waits_for_no_timer() {
+    let bench = Bench::ready();
+    bench.pass(Duration::from_secs(120));
+    // With no timer left, virtual time has nowhere to go but to the end of the sleep.
+    let stuck = bench.executor.run_for(Duration::from_secs(1), std::future::pending::<()>());
+    assert!(matches!(stuck, Err(skiff_tests::virtual_time::Stuck::Deadlock { .. })), "{stuck:?}");
+    let _ = PEER;
+}
