@@ -259,19 +259,21 @@ impl Adapter {
             }
             self.lasting_fault(&action, at);
         }
-        if self.link_back_at.is_some_and(|at| at <= now) {
-            self.link_back_at = None;
+        // Each happens at its own time, however late somebody looks.
+        if let Some(at) = self.link_back_at.take_if(|at| *at <= now) {
             let partner = self.config.partner;
-            self.chip.phy().set_partner(partner, now);
+            self.chip.phy().set_partner(partner, at);
         }
-        if self.eject_at.is_some_and(|at| at <= now) {
-            self.eject_at = None;
-            self.unplug(Disconnect { away: Some(EJECT_AWAY), as_storage: false }, now);
+        if let Some(at) = self.eject_at.take_if(|at| *at <= now) {
+            self.lasting_fault(
+                &Action::Disconnect(Disconnect { away: Some(EJECT_AWAY), as_storage: false }),
+                at,
+            );
         }
         if let Presence::Away { back_at: Some(at), as_storage } = self.presence
             && at <= now
         {
-            self.power_on(as_storage, now);
+            self.power_on(as_storage, at);
         }
         self.chip.phy().advance(now);
     }
@@ -611,13 +613,13 @@ impl Device for Adapter {
     }
 
     fn next_timer(&self) -> Option<Duration> {
-        let back = match self.presence {
-            Presence::Away { back_at, .. } => back_at,
-            Presence::Plugged { .. } => None,
+        let (back, chip) = match self.presence {
+            Presence::Away { back_at, .. } => (back_at, None),
+            Presence::Plugged { .. } => (None, self.chip.next_timer()),
         };
         let fault = self.by_time.front().map(|(at, _)| *at);
         // What is due already waits for the host, not for the clock.
-        let times = [back, fault, self.link_back_at, self.eject_at, self.chip.next_timer()];
+        let times = [back, fault, self.link_back_at, self.eject_at, chip];
         times.into_iter().flatten().filter(|at| *at > self.now).min()
     }
 }
