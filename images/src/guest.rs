@@ -4,7 +4,7 @@
 //! file system, and their end tells that QEMU has ended. Four things end QEMU with us: dropping the [`Guest`], our
 //! orderly stop, its parent-death signal when we are killed, and `-no-reboot` when the guest resets.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -186,8 +186,13 @@ impl Guest {
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command.fd_mappings(descriptors.into_mappings()).map_err(|error| Error::Usage(error.to_string()))?;
         let started = Instant::now();
-        let mut child =
-            command.spawn().map_err(Error::system(format!("cannot start {}", qemu.path.display())))?;
+        // QEMU itself has been found; only setpriv can be what is missing.
+        let mut child = command.spawn().map_err(|source| match source.kind() {
+            ErrorKind::NotFound => {
+                Error::Missing { program: "setpriv", remedy: "install it (it is part of util-linux)".into() }
+            }
+            _ => Error::System { action: format!("cannot start {}", qemu.path.display()), source },
+        })?;
         // With the command goes our copy of QEMU's ends.
         drop(command);
         let complaints = child.stderr.take().map_or_else(|| mpsc::channel().1, read_lines);

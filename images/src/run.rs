@@ -47,7 +47,6 @@ pub struct RunOutcome {
 ///
 /// What kept the guest from being started. What happens to it later is in the outcome.
 pub fn run(arguments: &RunArguments) -> Result<RunOutcome, Error> {
-    let stop = stop::on_signal().map_err(Error::system("cannot install signal handlers"))?;
     let mut command_line = arguments.cmdline.clone();
     let taps = arguments
         .tap
@@ -64,9 +63,9 @@ pub fn run(arguments: &RunArguments) -> Result<RunOutcome, Error> {
         ..GuestConfiguration::new(&image)
     };
     if arguments.tap.is_empty() && !arguments.interactive {
-        run_pings(arguments, &qemu, &configuration, &image, &stop)
+        run_pings(arguments, &qemu, &configuration, &image)
     } else {
-        run_held(arguments, &qemu, &configuration, &image, &taps, &stop)
+        run_held(arguments, &qemu, &configuration, &image, &taps)
     }
 }
 
@@ -113,14 +112,19 @@ fn complete(report: &mut Report, guest: &mut Guest) {
     }
 }
 
+/// From now on a signal ends the run in order. Before a guest runs it simply ends this process.
+fn on_signal() -> Result<Arc<AtomicBool>, Error> {
+    stop::on_signal().map_err(Error::system("cannot install signal handlers"))
+}
+
 fn run_pings(
     arguments: &RunArguments,
     qemu: &Qemu,
     configuration: &GuestConfiguration,
     image: &Image,
-    stop: &AtomicBool,
 ) -> Result<RunOutcome, Error> {
     let mut wired = WiredGuest::start(qemu, configuration)?;
+    let stop = &*on_signal()?;
     {
         let _progress = Progress::new("booting the image in QEMU");
         if let Err(failure) = wired.wait_ready(Some(stop)) {
@@ -217,7 +221,6 @@ fn run_held(
     configuration: &GuestConfiguration,
     image: &Image,
     taps: &[Tap],
-    stop: &Arc<AtomicBool>,
 ) -> Result<RunOutcome, Error> {
     let begin = Instant::now();
     let (mut guest, mut hosts) = if taps.is_empty() {
@@ -226,6 +229,7 @@ fn run_held(
     } else {
         (Guest::start(qemu, configuration)?.0, Vec::new())
     };
+    let stop = &*on_signal()?;
     for tap in taps {
         // If QEMU could not attach to it, its own words say more than ours.
         if let Err(error) = tap.bring_up() {
