@@ -17,6 +17,25 @@ use xhci::{Controller, ControllerError};
 
 use crate::virtual_time::{Executor, VirtualClock};
 
+/// Prints the drivers' log lines to standard error when `SKIFF_TEST_LOG` is set, for looking into a failure.
+struct TestLog;
+
+impl log::Log for TestLog {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!("{:5} {}", record.level(), record.args());
+    }
+    fn flush(&self) {}
+}
+
+fn switch_log_on() {
+    if std::env::var_os("SKIFF_TEST_LOG").is_some() && log::set_logger(&TestLog).is_ok() {
+        log::set_max_level(log::LevelFilter::Trace);
+    }
+}
+
 /// The model reaches the host's pages by their bus addresses, and nothing else.
 struct Reach(Arc<HostPages>);
 
@@ -151,6 +170,7 @@ impl Computer {
     /// When the driver does not accept the controller.
     #[must_use]
     pub fn with(config: lab_xhci::Config, driver_config: xhci::Config) -> Self {
+        switch_log_on();
         let clock = VirtualClock::new();
         let executor = Executor::new(&clock);
         let pages = HostPages::new();

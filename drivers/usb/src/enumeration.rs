@@ -140,6 +140,7 @@ impl<H: HostController, C: Clock> Bus<H, C> {
         device: DeviceDescriptor,
     ) -> Result<DeviceInformation, EnumerationError> {
         let mut configurations = Vec::new();
+        let mut failure: Option<EnumerationError> = None;
         for number in 0..device.configurations.min(MAXIMUM_CONFIGURATIONS) {
             match self.configuration(slot, number, speed).await {
                 Ok(configuration) => {
@@ -149,14 +150,18 @@ impl<H: HostController, C: Clock> Bus<H, C> {
                     configurations.push(configuration);
                 }
                 // One that cannot be understood does not spoil the others; a device that fails does.
-                Err(EnumerationError::Descriptor(step, error)) => {
-                    log::warn!("{path}: {step} {number}: {error}")
-                }
-                Err(EnumerationError::Host(_, HostError::Transfer(TransferError::Stall))) => {
-                    log::warn!("{path}: configuration {number} of {} is refused", device.configurations);
+                Err(
+                    error @ (EnumerationError::Descriptor(..)
+                    | EnumerationError::Host(_, HostError::Transfer(TransferError::Stall))),
+                ) => {
+                    log::warn!("{path}: configuration {number} of {}: {error}", device.configurations);
+                    failure = Some(error);
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if let Some(failure) = failure.filter(|_| configurations.is_empty()) {
+            return Err(failure);
         }
         let language = self.language(slot).await?;
         Ok(DeviceInformation {

@@ -97,16 +97,23 @@ impl CommandRing {
         true
     }
 
-    fn end_all(&mut self, answer: Answer) {
-        for pending in self.pending.drain(..) {
+    /// Gives a command up that was not answered. True when others are behind it.
+    fn give_up(&mut self, answer: &Rc<AnswerCell>) -> bool {
+        if let Some(position) = self.pending.iter().position(|pending| Rc::ptr_eq(&pending.answer, answer))
+            && let Some(pending) = self.pending.remove(position)
+        {
             self.ring.release(pending.span);
-            pending.answer.give(answer);
+            pending.answer.give(Answer::Aborted);
         }
+        !self.pending.is_empty()
     }
 
     /// The controller died.
     pub fn fail_all(&mut self) {
-        self.end_all(Answer::Died);
+        for pending in self.pending.drain(..) {
+            self.ring.release(pending.span);
+            pending.answer.give(Answer::Died);
+        }
     }
 }
 
@@ -148,9 +155,9 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
         self.command(Trb::command(kind, 0, slot, endpoint), Effect::None).await
     }
 
-    /// The command was not answered in time: looks whether only its interrupt was lost, then stops the ring
-    /// (4.6.1.2). Commands behind it are given up with it, and the ring starts afresh behind them.
-    async fn abort(&self, answer: &AnswerCell) -> Answer {
+    /// The command was not answered in time: looks whether only its interrupt was lost, then aborts it (4.6.1.2). The
+    /// ring stops, and goes on behind the aborted command with the next doorbell.
+    async fn abort(&self, answer: &Rc<AnswerCell>) -> Answer {
         const STOP_DEADLINE_MILLISECONDS: u32 = 5000;
         const STEP_MILLISECONDS: u32 = 10;
         if self.process_events() > 0 {
@@ -160,7 +167,9 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
             return answered;
         }
         self.counters.aborted_commands.add(1);
-        self.registers.set_crcr(crcr::CA);
+        let base = self.rings.borrow().as_ref().map_or(0, |rings| rings.commands.ring.base());
+        // The pointer is ignored while the ring runs (5.4.5), but it may stop between the two halves of the write.
+        self.registers.set_crcr(base | crcr::CA);
         for _ in 0..STOP_DEADLINE_MILLISECONDS / STEP_MILLISECONDS {
             if !self.registers.command_ring_runs() {
                 break;
@@ -170,9 +179,10 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
         self.process_events();
         if self.registers.command_ring_runs() {
             self.declare_dead("the command ring does not stop");
-        } else if let Some(rings) = self.rings.borrow_mut().as_mut().filter(|_| self.alive.get()) {
-            rings.commands.end_all(Answer::Aborted);
-            self.registers.set_crcr(rings.commands.pointer());
+        } else if let Some(rings) = self.rings.borrow_mut().as_mut().filter(|_| self.alive.get())
+            && rings.commands.give_up(answer)
+        {
+            self.registers.ring(0, 0);
         }
         answer.answer.get().unwrap_or(Answer::Died)
     }

@@ -310,9 +310,11 @@ impl Endpoint {
                 let moved = record.short.unwrap_or(record.length);
                 self.finish_first(Ok(moved));
             }
-            (Payload::Control(_), code::SUCCESS) => {}
-            // The data stage was short; the status stage follows and ends the transfer.
-            (Payload::Control(_), code::SHORT_PACKET) if !at_end => record.short = Some(moved),
+            // The data stage; the status stage follows and ends the transfer. Some controllers report a short packet
+            // as a success with a residue.
+            (Payload::Control(_), code::SUCCESS | code::SHORT_PACKET) if !at_end => {
+                record.short = Some(moved);
+            }
             (Payload::Pipe(_), code::SUCCESS) if !at_end => {}
             (_, code::SUCCESS | code::SHORT_PACKET) => self.finish_first(Ok(moved)),
             (_, other) => self.finish_first(Err(error_of(other))),

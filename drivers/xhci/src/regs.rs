@@ -67,8 +67,6 @@ pub mod usbsts {
 
 /// CRCR (5.4.5).
 pub mod crcr {
-    /// Ring Cycle State.
-    pub const RCS: u64 = 1 << 0;
     /// Command Abort.
     pub const CA: u64 = 1 << 2;
     /// Command Ring Running.

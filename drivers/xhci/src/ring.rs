@@ -65,6 +65,12 @@ impl ProducerRing {
         Ok(Self { region, length, enqueue: 0, cycle: CYCLE, used: 0 })
     }
 
+    /// The bus address of the ring's first TRB.
+    #[must_use]
+    pub fn base(&self) -> u64 {
+        self.region.bus_address()
+    }
+
     /// Where the next TRB goes, with the cycle state in bit 0: what CRCR, an endpoint context and Set TR Dequeue
     /// Pointer take.
     #[must_use]

@@ -378,8 +378,10 @@ impl<M: Mmio, C: Clock> HostSlot for Slot<M, C> {
         };
         let wire_length = u16::try_from(length).map_err(|_| TransferError::TooLarge)?;
         let buffer = self.control_buffer(length)?;
-        if let ControlData::Out(bytes) = &data {
-            buffer.write_bytes(0, bytes);
+        match &data {
+            ControlData::Out(bytes) => buffer.write_bytes(0, bytes),
+            // A controller that says it wrote and did not must not show an earlier answer.
+            ControlData::In(_) => buffer.fill(0, length, 0),
         }
         let [value, index, count] = [request.value, request.index, wire_length].map(u16::to_le_bytes);
         let kind = request.kind & 0x7f | u8::from(inward) << 7;

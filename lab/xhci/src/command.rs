@@ -26,11 +26,20 @@ impl Model {
             let number = self.commands_begun;
             self.commands_begun += 1;
             if self.faults.swallowed_command == Some(number) {
+                self.faults.swallowed_command = None;
                 self.commands.stuck = true;
                 return;
             }
             let (code, slot) = match self.faults.command {
-                Some((faulty, code)) if faulty == number => (code, trb.slot()),
+                Some((faulty, code)) if faulty == number => {
+                    self.faults.command = None;
+                    if code == code::SLOT_NOT_ENABLED
+                        && let Some(slot) = self.slots.get_mut(trb.slot())
+                    {
+                        *slot = Slot::default();
+                    }
+                    (code, trb.slot())
+                }
                 _ => self.carry_out(trb),
             };
             self.commands.pointer += SIZE;
@@ -68,7 +77,6 @@ impl Model {
             return (code::SUCCESS, 0);
         }
         if slot == 0 || !self.slots.get(slot).is_some_and(|slot| slot.enabled) {
-            self.violation(format!("command {} for slot {slot}, which is not enabled", trb.kind()));
             return (code::SLOT_NOT_ENABLED, slot);
         }
         let code = match trb.kind() {

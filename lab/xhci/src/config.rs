@@ -48,7 +48,8 @@ impl Default for Config {
     }
 }
 
-/// What goes wrong, and when. Transfers and commands are counted from the controller's reset, the first is 0.
+/// What goes wrong, and when. Transfers and commands are counted from the controller's reset, the first is 0; a fault
+/// that has happened does not happen again, except a swallowed transfer.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     /// The transfer with this number ends with this completion code instead of being carried out.
@@ -61,6 +62,8 @@ pub struct Faults {
     pub swallowed_transfer: Option<usize>,
     /// The controller has an internal error when this many events were sent.
     pub controller_error_after: Option<usize>,
+    /// A root port's device is unplugged when this many events were sent: events, port.
+    pub unplug_after: Option<(usize, usize)>,
     /// Port resets never end.
     pub endless_reset: bool,
     /// The command ring does not stop when it is aborted.

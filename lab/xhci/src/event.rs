@@ -76,6 +76,12 @@ impl Model {
                 break;
             }
         }
+        if let Some((events, port)) = self.faults.unplug_after
+            && self.events_sent >= events
+        {
+            self.faults.unplug_after = None;
+            self.unplug(port);
+        }
         if written {
             self.interrupt();
         }

@@ -214,8 +214,11 @@ impl Model {
             code::TRB_ERROR => EndpointState::Error,
             26..=28 => EndpointState::Stopped,
             _ => {
+                // The endpoint goes on: a control transfer with its next stage.
+                if trb.kind() == kind::SETUP {
+                    self.slots[slot].endpoints[index].setup = Some(trb.parameter.to_le_bytes());
+                }
                 self.advance(descriptor);
-                self.slots[slot].endpoints[index].setup = None;
                 return true;
             }
         };
