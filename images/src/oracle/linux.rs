@@ -3,7 +3,7 @@
 //! A report is a line `@oracle WORD key=value ...`. The kernel's own messages may come before and after it on the same
 //! line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::path::PathBuf;
@@ -18,6 +18,9 @@ use crate::oracle::modules::Modules;
 use crate::oracle::packages::Kernel;
 use crate::qemu::{Firmware, Qemu};
 
+/// Folders that every guest has.
+const FOLDERS: [&str; 9] = ["bin", "dev", "etc", "lib", "lib/modules", "proc", "run", "sys", "tmp"];
+
 /// What Linux boots with.
 pub struct Boot<'a> {
     /// The kernel.
@@ -26,22 +29,12 @@ pub struct Boot<'a> {
     pub modules: &'a [&'a str],
     /// The first process.
     pub script: &'a str,
-    /// More files in the guest: path (folders before what is in them) and what is there.
-    pub files: Vec<(String, File)>,
+    /// More files in the guest, all of them executable: absolute path and content.
+    pub files: BTreeMap<String, Vec<u8>>,
     /// Memory in MiB.
     pub memory: u32,
     /// More arguments for QEMU.
     pub arguments: Vec<String>,
-}
-
-/// A file of the guest.
-pub enum File {
-    /// A folder.
-    Folder,
-    /// A program or library.
-    Program(Vec<u8>),
-    /// A symbolic link to this path.
-    Link(String),
 }
 
 /// One report of the script.
@@ -163,7 +156,7 @@ fn initial_file_system(boot: &Boot<'_>) -> Result<Vec<u8>, Error> {
     let busybox = &boot.kernel.busybox;
     let busybox = fs::read(busybox).map_err(Error::system(format!("cannot read {}", busybox.display())))?;
     let mut archive = Archive::new();
-    for folder in ["bin", "dev", "etc", "lib", "lib/modules", "proc", "run", "sys", "tmp"] {
+    for folder in FOLDERS {
         archive.folder(folder);
     }
     archive.file("bin/busybox", 0o755, &busybox);
@@ -175,12 +168,15 @@ fn initial_file_system(boot: &Boot<'_>) -> Result<Vec<u8>, Error> {
         order.push('\n');
     }
     archive.file("lib/modules/order", 0o644, order.as_bytes());
-    for (path, file) in &boot.files {
-        match file {
-            File::Folder => archive.folder(path),
-            File::Program(bytes) => archive.file(path, 0o755, bytes),
-            File::Link(target) => archive.link(path, target),
+    let mut folders: BTreeSet<&str> = FOLDERS.into();
+    for (path, content) in &boot.files {
+        let path = path.trim_start_matches('/');
+        for (end, _) in path.match_indices('/') {
+            if folders.insert(&path[..end]) {
+                archive.folder(&path[..end]);
+            }
         }
+        archive.file(path, 0o755, content);
     }
     Ok(archive.finish())
 }

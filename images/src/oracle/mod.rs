@@ -10,6 +10,8 @@
 //! | [`accesses`] | two logs of register accesses compared |
 //! | [`streams`] | the TCP host that Linux sends to and receives from |
 //! | [`linux`] | Linux booted with a script of ours as its first process |
+//! | [`passthrough`] | a guest in a guest: the adapter passed through to an image of ours |
+//! | [`programs`] | programs of this machine with all their libraries, for a guest |
 //! | [`rtl8153`] | every chip version under Linux's r8152 |
 
 pub mod accesses;
@@ -17,6 +19,8 @@ pub mod archive;
 pub mod linux;
 pub mod modules;
 pub mod packages;
+pub mod passthrough;
+pub mod programs;
 pub mod rtl8153;
 pub mod streams;
 
@@ -37,6 +41,8 @@ pub struct OracleArguments {
 pub enum Question {
     /// The virtual RTL8152-family adapter, driven by Linux's r8152 in every chip version
     Rtl8153(rtl8153::Rtl8153Arguments),
+    /// USB passthrough: Linux has the virtual adapter and hands it by `-device usb-host` to our image in a QEMU of its own
+    Passthrough(passthrough::PassthroughArguments),
 }
 
 /// Carries out `skiff oracle`; true: all is as it should be. What was found goes to standard output.
@@ -47,5 +53,6 @@ pub enum Question {
 pub fn run(arguments: &OracleArguments) -> Result<bool, Error> {
     match &arguments.question {
         Question::Rtl8153(arguments) => rtl8153::run(arguments),
+        Question::Passthrough(arguments) => passthrough::run(arguments),
     }
 }

@@ -4,6 +4,7 @@
 //! driver, see the link, ping both ways with whole and fragmented packets, survive a pulled cable, and stream both ways
 //! over TCP with all its offloads on; and what it wrote to the essential registers is compared with the golden log.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -190,7 +191,7 @@ impl Bench {
             kernel,
             modules: &["xhci_pci", "r8152"],
             script: SCRIPT,
-            files: Vec::new(),
+            files: BTreeMap::new(),
             memory: 256,
             arguments: Vec::new(),
         };

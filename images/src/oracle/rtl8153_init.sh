@@ -7,9 +7,9 @@ for m in $(cat /lib/modules/order); do insmod /lib/modules/$m.ko || echo "@oracl
 echo "@oracle booted plug=0 release=$(uname -r)"
 plug=0
 adapter() { ls /sys/class/net | grep -E '^(eth|enx|usb)' | head -1; }
-# size, destination, count
+# size, destination, count, seconds in between
 try() {
-    received=$(ping -q -c $3 -i 0.02 -W 3 -s $1 $2 2>/dev/null | sed -n 's/.* \([0-9]*\) packets received.*/\1/p')
+    received=$(ping -q -c $3 -i ${4:-0.02} -W 5 -s $1 $2 2>/dev/null | sed -n 's/.* \([0-9]*\) packets received.*/\1/p')
     echo "@oracle ping plug=$plug size=$1 to=$2 sent=$3 received=${received:-0}"
 }
 while :; do
@@ -22,8 +22,9 @@ while :; do
     echo "@oracle link plug=$plug carrier=$(cat /sys/class/net/$E/carrier) speed=$(cat /sys/class/net/$E/speed)" \
         "driver=$(basename $(readlink $D/driver)) usb=$(cat $D/../speed) product=$(cat $D/../idProduct)"
     for size in 0 56 1400 1472; do try $size 10.0.0.1 20; done
-    try 8000 10.0.0.1 10
-    try 60000 10.0.0.1 10
+    # A second reply of this length in the adapter's memory while the first is still taken out may not fit.
+    try 8000 10.0.0.1 10 0.1
+    try 60000 10.0.0.1 10 0.3
     if ip link set $E mtu 8000 2>/dev/null; then
         # The far end's own frames are as long: a host with jumbo frames.
         sleep 0.5; try 7900 10.0.0.4 10
