@@ -9,6 +9,7 @@ use crate::dongle_command::DongleArguments;
 use crate::guest::MachineType;
 use crate::nic::Nic;
 use crate::oracle::OracleArguments;
+use crate::passed_through::{PciAddress, UsbHost};
 
 /// Builds Skiff images, boots them in QEMU and pings them.
 ///
@@ -79,7 +80,16 @@ pub struct RunArguments {
     /// A tap that does not exist is made, by root, and goes when the guest goes. Several cards need a tap each.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["count", "size", "interval", "flood"])]
     pub tap: Vec<String>,
-    /// With --tap or --interactive: end after this time; without it on Ctrl-C or when the guest stops
+    /// Hand this USB adapter of this machine to the guest: VENDOR:PRODUCT (0bda:8153) or BUS.PORT (2.1)
+    ///
+    /// Like --tap it pings nothing: prints `ready: ADDRESS` and waits. The image asks DHCP on the real network, or takes
+    /// its address from --cmdline.
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["count", "size", "interval", "flood"])]
+    pub usb_host: Vec<UsbHost>,
+    /// Hand a whole USB controller of this machine to the guest, by vfio-pci: faster than a single adapter
+    #[arg(long, value_name = "PCI-ADDRESS", conflicts_with_all = ["count", "size", "interval", "flood"])]
+    pub usb_controller: Vec<PciAddress>,
+    /// With --tap, --usb-host, --usb-controller or --interactive: end after this time; without it on Ctrl-C or when the guest stops
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
     /// Memory of the guest in MiB

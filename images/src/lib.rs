@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`arguments`] | the command line of `skiff` |
 //! | [`image`] | cargo builds the image; the file that boots is cut out of what it linked |
+//! | [`passed_through`] | USB adapters and controllers of this machine, handed to the guest |
 //! | [`qemu`] | QEMU found or installed, its command line, its monitor, one at a time |
 //! | [`nic`] | the network cards a guest can have, and what they are plugged into |
 //! | [`dongle`], [`dongle_command`] | the virtual USB adapter in real time; `skiff dongle`: it alone |
@@ -27,6 +28,7 @@ pub mod guest;
 pub mod image;
 pub mod nic;
 pub mod oracle;
+pub mod passed_through;
 pub mod progress;
 pub mod qemu;
 pub mod report;

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::guest::{Guest, GuestConfiguration};
 use crate::image::{self, Image};
 use crate::nic::{FarEnd, Nic, Slot};
+use crate::passed_through::{usb_controller_arguments, usb_device_arguments};
 use crate::progress::Progress;
 use crate::qemu::Qemu;
 use crate::report::Report;
@@ -53,6 +54,8 @@ pub fn run(arguments: &RunArguments) -> Result<RunOutcome, Error> {
         .iter()
         .map(|name| Tap::prepare(name, &mut command_line))
         .collect::<Result<Vec<Tap>, Error>>()?;
+    // Before the image is built: a device that is not there is told at once.
+    let passed_through = passed_through(arguments)?;
     let image = image::build()?;
     let qemu = Qemu::find()?;
     let configuration = GuestConfiguration {
@@ -60,19 +63,37 @@ pub fn run(arguments: &RunArguments) -> Result<RunOutcome, Error> {
         memory: arguments.memory,
         slots: slots(arguments)?,
         command_line,
+        extra_arguments: passed_through,
         ..GuestConfiguration::new(&image)
     };
-    if arguments.tap.is_empty() && !arguments.interactive {
+    if arguments.tap.is_empty() && !arguments.interactive && !passes_through(arguments) {
         run_pings(arguments, &qemu, &configuration, &image)
     } else {
         run_held(arguments, &qemu, &configuration, &image, &taps)
     }
 }
 
+/// Whether hardware of this machine is handed to the guest.
+fn passes_through(arguments: &RunArguments) -> bool {
+    !arguments.usb_host.is_empty() || !arguments.usb_controller.is_empty()
+}
+
+/// QEMU's arguments for the hardware that is handed to the guest.
+fn passed_through(arguments: &RunArguments) -> Result<Vec<String>, Error> {
+    let mut all = Vec::new();
+    for (index, device) in arguments.usb_host.iter().enumerate() {
+        all.extend(usb_device_arguments(index, device)?);
+    }
+    for address in &arguments.usb_controller {
+        all.extend(usb_controller_arguments(address)?);
+    }
+    Ok(all)
+}
+
 /// The cards and what each is plugged into.
 fn slots(arguments: &RunArguments) -> Result<Vec<Slot>, Error> {
     let mut nics = arguments.nic.clone();
-    if nics.is_empty() {
+    if nics.is_empty() && !(passes_through(arguments) && arguments.tap.is_empty()) {
         nics = vec![Nic::Virtio; arguments.tap.len().max(1)];
     }
     if !arguments.tap.is_empty() && arguments.tap.len() != nics.len() {
@@ -214,7 +235,7 @@ fn ping_all(arguments: &RunArguments, wired: &mut WiredGuest, stop: &AtomicBool)
     })
 }
 
-/// With `--tap` or `--interactive`: says when the guest is ready, then waits.
+/// With `--tap`, `--usb-host`, `--usb-controller` or `--interactive`: says when the guest is ready, then waits.
 fn run_held(
     arguments: &RunArguments,
     qemu: &Qemu,
@@ -265,7 +286,9 @@ fn run_held(
                 }
             }
             let over = arguments.duration.is_some_and(|duration| begin.elapsed() >= duration);
-            over || macs.iter().all(|mac| transcript.ready_by_mac(*mac).is_some())
+            let cards = macs.len() + arguments.usb_host.len() + arguments.usb_controller.len();
+            over || transcript.ready.len() >= cards
+                && macs.iter().all(|mac| transcript.ready_by_mac(*mac).is_some())
         },
     );
     if let Err(failure) = ready {
