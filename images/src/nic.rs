@@ -20,6 +20,8 @@ pub enum Nic {
     Virtio,
     /// virtio-net, transitional (PCI id 1000), as Proxmox presents it
     VirtioTransitional,
+    /// QEMU's own USB network card, which speaks CDC Ethernet at full speed
+    CdcEcm,
     /// RTL8152B on USB 2.0: 100 Mbit/s
     Rtl8152b,
     /// RTL8153A on USB 3: 1 Gbit/s
@@ -37,7 +39,7 @@ impl Nic {
     #[must_use]
     pub fn adapter(self) -> Option<Version> {
         Version::find(match self {
-            Self::Virtio | Self::VirtioTransitional => return None,
+            Self::Virtio | Self::VirtioTransitional | Self::CdcEcm => return None,
             Self::Rtl8152b => "8152b",
             Self::Rtl8153 => "8153a",
             Self::Rtl8153b => "8153b",
@@ -52,6 +54,7 @@ impl fmt::Display for Nic {
         formatter.write_str(match self {
             Self::Virtio => "virtio",
             Self::VirtioTransitional => "virtio-transitional",
+            Self::CdcEcm => "cdc-ecm",
             Self::Rtl8152b => "rtl8152b",
             Self::Rtl8153 => "rtl8153",
             Self::Rtl8153b => "rtl8153b",
@@ -146,10 +149,6 @@ pub fn attach(qemu: &Qemu, slots: &[Slot], descriptors: &mut Descriptors) -> Res
             plug_adapter(index, version, slot, descriptors, &mut attachments)?;
             continue;
         }
-        let generation = match slot.nic {
-            Nic::VirtioTransitional => "disable-legacy=off,disable-modern=off",
-            _ => "disable-legacy=on",
-        };
         let (backend, cable) = match &slot.far_end {
             FarEnd::Cable => {
                 let (number, socket) = descriptors.add_socket()?;
@@ -161,9 +160,18 @@ pub fn attach(qemu: &Qemu, slots: &[Slot], descriptors: &mut Descriptors) -> Res
             }
         };
         let mac = format_mac(slot.mac);
+        attachments.arguments.extend(["-netdev".into(), backend]);
         // Without the boot ROM, which is a package of its own and of no use here.
-        let device = format!("virtio-net-pci,netdev={id},mac={mac},romfile=,{generation}");
-        attachments.arguments.extend(["-netdev".into(), backend, "-device".into(), device]);
+        let virtio = format!("virtio-net-pci,netdev={id},mac={mac},romfile=");
+        let devices = match slot.nic {
+            Nic::VirtioTransitional => vec![format!("{virtio},disable-legacy=off,disable-modern=off")],
+            Nic::CdcEcm => {
+                let controller = format!("qemu-xhci,id=xhci{index}");
+                vec![controller, format!("usb-net,netdev={id},mac={mac},bus=xhci{index}.0")]
+            }
+            _ => vec![format!("{virtio},disable-legacy=on")],
+        };
+        attachments.arguments.extend(devices.into_iter().flat_map(|device| ["-device".into(), device]));
         attachments.cables.push(cable);
         attachments.dongles.push(None);
     }
