@@ -1,9 +1,12 @@
-//! What the tests share: a virtual clock with its executor, and (for system tests) images under QEMU.
+//! What the tests share: a virtual clock with its executor, a USB host that is only a trait, and (for system tests)
+//! images under QEMU.
 //!
 //! This crate is the only place that sees drivers and models together.
 
+pub mod adapter_world;
 pub mod command;
 pub mod debugger;
+pub mod direct_usb;
 pub mod guest;
 pub mod namespace;
 pub mod virtual_time;
