@@ -108,9 +108,8 @@ impl World {
         let (clock, socket) = (self.clock.clone(), self.socket.clone());
         let (memory, diary) = (self.memory.clone(), self.diary.clone());
         self.executor.spawn(async move {
-            let mut known = None;
             loop {
-                let device = match socket.enumerate(known).await {
+                let device = match socket.enumerate().await {
                     Ok(device) => device,
                     Err(error) => {
                         diary.borrow_mut().failures.push(format!("enumeration: {error}"));
@@ -118,7 +117,6 @@ impl World {
                         continue;
                     }
                 };
-                known = Some(device.plugged());
                 match start(device, clock.clone(), memory.clone()).await {
                     Ok(Some(driver)) => {
                         diary.borrow_mut().started += 1;

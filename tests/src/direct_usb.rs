@@ -31,6 +31,8 @@ pub struct Socket<M> {
     waiting: RefCell<Vec<Waker>>,
     /// Counts what kills pipes: resets and changes of configuration.
     generation: Cell<u32>,
+    /// Which plug-in of the device was enumerated last.
+    plugged: Cell<Option<u32>>,
 }
 
 /// How long a control transfer takes on the bus.
@@ -45,6 +47,7 @@ impl<M: Device> Socket<M> {
             clock: clock.clone(),
             waiting: RefCell::default(),
             generation: Cell::new(0),
+            plugged: Cell::new(None),
         })
     }
 
@@ -63,16 +66,16 @@ impl<M: Device> Socket<M> {
 }
 
 impl<M: SwitchedPower> Socket<M> {
-    /// Waits until a device is plugged in that `known` is not, addresses it, and reads what it says of itself.
+    /// Waits until a device is plugged in that was not enumerated yet, addresses it, and reads what it says of itself.
     ///
     /// # Errors
     ///
     /// What a transfer ended with; descriptors that are none count as a stall.
-    pub async fn enumerate(self: &Rc<Self>, known: Option<u32>) -> Result<DirectUsb<M>, TransferError> {
+    pub async fn enumerate(self: &Rc<Self>) -> Result<DirectUsb<M>, TransferError> {
         let attachment = loop {
             let attachment = self.with(|model, now| model.attachment(now));
             match attachment {
-                Some(attachment) if Some(attachment.plugged) != known => break attachment,
+                Some(attachment) if Some(attachment.plugged) != self.plugged.get() => break attachment,
                 _ => sleep(&*self.clock, Duration::from_millis(10)).await,
             }
         };
@@ -80,7 +83,7 @@ impl<M: SwitchedPower> Socket<M> {
         self.with(|model, now| model.reset(now));
         let mut device = DirectUsb {
             socket: self.clone(),
-            plugged: Cell::new(attachment.plugged),
+            plugged: attachment.plugged.into(),
             information: DeviceInformation {
                 path: Path::root(0, 1),
                 speed: match attachment.speed {
@@ -101,10 +104,14 @@ impl<M: SwitchedPower> Socket<M> {
             let header = device.descriptor(kind::CONFIGURATION, index, 9).await?;
             let total = Configuration::total_length(&header).map_err(|_| TransferError::Stall)?;
             let bytes = device.descriptor(kind::CONFIGURATION, index, total.into()).await?;
+            if bytes.len() < total.into() {
+                return Err(TransferError::Stall);
+            }
             if let Ok(configuration) = Configuration::parse(&bytes, device.information.speed) {
                 device.information.configurations.push(configuration);
             }
         }
+        self.plugged.set(Some(attachment.plugged));
         Ok(device)
     }
 }
@@ -132,12 +139,6 @@ pub struct DirectUsb<M> {
 }
 
 impl<M: SwitchedPower> DirectUsb<M> {
-    /// Which plug-in of the device this is.
-    #[must_use]
-    pub fn plugged(&self) -> u32 {
-        self.plugged.get()
-    }
-
     async fn descriptor(&self, kind: u8, index: u8, length: usize) -> Result<Vec<u8>, TransferError> {
         let mut bytes = vec![0; length];
         let request = Request::get_descriptor(kind, index, 0);
@@ -274,6 +275,7 @@ impl<M: SwitchedPower> UsbDevice for DirectUsb<M> {
         // The host knows that it did this itself: it is the same device.
         let attachment = self.socket.with(|model, now| model.attachment(now)).ok_or(TransferError::Gone)?;
         self.plugged.set(attachment.plugged);
+        self.socket.plugged.set(Some(attachment.plugged));
         self.socket.with(|model, now| model.reset(now));
         Ok(())
     }

@@ -8,7 +8,7 @@ use skiff_tests::adapter_world::{Manner, World, echo_of, frame};
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn version(name: &str) -> Version {
-    Version::find(name).unwrap()
+    Version::find(name).expect("the model knows this chip")
 }
 
 /// Frames of every length class, there and back, in order and whole.

@@ -269,8 +269,10 @@ where
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
-            let at = self.next_deadline();
-            self.timer.arm(&self.chip.registers.clock, at, context.waker());
+            if self.job.is_none() {
+                let at = self.next_deadline();
+                self.timer.arm(&self.chip.registers.clock, at, context.waker());
+            }
             return Poll::Pending;
         }
     }

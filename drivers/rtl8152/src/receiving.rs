@@ -44,7 +44,6 @@ where
             match completion.result {
                 Ok(0) => {}
                 Ok(length) => {
-                    self.ladder.works(Fault::Receive);
                     self.counters.rx_transfers += 1;
                     let cursor = Cursor::new(self.chip.maximum_frame());
                     // What the pipe says is not believed beyond what was posted.
@@ -90,6 +89,7 @@ where
                 }
                 Some(Ok(packet)) => {
                     self.bad_aggregates = 0;
+                    self.ladder.works(Fault::Receive);
                     if let Some(frame) = self.make_buffer(&aggregate, &packet) {
                         received.push_back(frame);
                         *appended += 1;
