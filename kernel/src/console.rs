@@ -55,10 +55,10 @@ impl Write for Port {
     }
 }
 
-/// Prints one line for the host tool: `@skiff word` and `pairs`, which begins with a space unless it is empty.
-pub fn event(word: &str, pairs: fmt::Arguments<'_>) {
+/// Prints one line for the host tool: `@skiff`, a space, and the text.
+pub fn line(text: fmt::Arguments<'_>) {
     // Writing to the port cannot fail.
-    let _ = writeln!(Port, "@skiff {word}{pairs}");
+    let _ = writeln!(Port, "@skiff {text}");
 }
 
 /// The `log` crate's output.

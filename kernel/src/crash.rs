@@ -31,7 +31,7 @@ pub fn report_stack(stack_pointer: u64) {
         // SAFETY: the address lies in a stack, which is mapped; nothing else runs that could write there.
         let value = unsafe { (address as *const u64).read_volatile() };
         if address_space::is_text(value) {
-            console::event("return-address", format_args!(" {value:#x}"));
+            console::line(format_args!("return-address {value:#x}"));
             candidates += 1;
             if candidates == CANDIDATES {
                 break;
@@ -40,7 +40,7 @@ pub fn report_stack(stack_pointer: u64) {
     }
     for line in (start..end).step_by(LINE as usize) {
         let bytes = Bytes { start: line, end: end.min(line + LINE) };
-        console::event("stack", format_args!(" address={line:#x} bytes={bytes}"));
+        console::line(format_args!("stack address={line:#x} bytes={bytes}"));
     }
 }
 

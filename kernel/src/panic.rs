@@ -35,14 +35,11 @@ fn panic(information: &PanicInfo<'_>) -> ! {
     let (file, line, column) = information
         .location()
         .map_or(("unknown", 0, 0), |place| (place.file(), place.line(), place.column()));
-    console::event(
-        "panic",
-        format_args!(
-            " location={}:{line}:{column} message={} rip={rip:#x} rsp={rsp:#x} rbp={rbp:#x}",
-            Escaped(file),
-            Escaped(&message),
-        ),
-    );
+    console::line(format_args!(
+        "panic location={}:{line}:{column} message={} rip={rip:#x} rsp={rsp:#x} rbp={rbp:#x}",
+        Escaped(file),
+        Escaped(&message),
+    ));
     crash::report_stack(rsp);
     power::give_up(power::Reason::Panic)
 }

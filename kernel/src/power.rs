@@ -141,7 +141,7 @@ pub async fn power_button(
 
 /// Says why, and ends the machine: by QEMU's exit device when the code says failure, else by switching it off.
 pub fn exit(reason: Reason, code: u8) -> ! {
-    console::event("exit", format_args!(" reason={} code={code}", reason.name()));
+    console::line(format_args!("exit reason={} code={code}", reason.name()));
     if code != 0 {
         debug_exit(code);
     }
@@ -153,7 +153,7 @@ pub fn exit(reason: Reason, code: u8) -> ! {
 /// After a panic or an exception was reported: ends the machine as the option `panic=` says.
 pub fn give_up(reason: Reason) -> ! {
     let action = PANIC_ACTION.load(Ordering::Relaxed);
-    console::event("exit", format_args!(" reason={} code={FAILURE}", reason.name()));
+    console::line(format_args!("exit reason={} code={FAILURE}", reason.name()));
     if action == PanicAction::Exit as u8 {
         debug_exit(FAILURE);
         power_off();

@@ -1,6 +1,7 @@
 //! The order in which the machine comes up.
 
 use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::future::Future;
@@ -8,13 +9,14 @@ use core::pin::Pin;
 
 use hal::dma::Pages;
 use hal::time::Clock;
+use netbuf::Memory;
 
 use super::embedded;
 use super::entry::EARLY_MAP_END;
 use super::loader::Information;
 use super::stacks;
 use crate::command_line::Options;
-use crate::devices::binding;
+use crate::devices::binding::{self, Environment};
 use crate::devices::bus::Bus;
 use crate::devices::entropy::SystemEntropy;
 use crate::firmware::configuration;
@@ -42,7 +44,7 @@ unsafe extern "Rust" {
 /// Called once by the entry code, on the main stack, with the first GiB mapped onto itself.
 pub(super) extern "C" fn start(start_info: u32, entry_time_stamp: u64) -> ! {
     console::initialise();
-    console::event("entry", format_args!(" version={}", env!("CARGO_PKG_VERSION")));
+    console::line(format_args!("entry version={}", env!("CARGO_PKG_VERSION")));
     // SAFETY: the address is what the loader left in ebx.
     let Some(information) = (unsafe { Information::from_pvh(start_info) }) else {
         panic!("the loader's start info at {start_info:#x} is not one");
@@ -66,11 +68,8 @@ pub(super) extern "C" fn start(start_info: u32, entry_time_stamp: u64) -> ! {
     let pages: Pages = Arc::new(SystemFrames);
     let bus = Bus::new(&platform);
     binding::bind_entropy(&bus, &pages);
-    let _seed = SystemEntropy.next_u64().unwrap_or_else(|error| {
-        log::error!("{error}: identifiers and keys can be guessed; add a virtio-rng to the machine");
-        SystemClock.now().nanoseconds()
-    });
-    binding::bind(&bus);
+    let environment = environment(&options, &pages);
+    binding::bind(&bus, &pages, environment);
     let interrupts = platform.interrupts;
     let listen = move |isa: u8| {
         let (interrupt, signal) = interrupts.resolve(isa, Signal::PCI);
@@ -78,7 +77,7 @@ pub(super) extern "C" fn start(start_info: u32, entry_time_stamp: u64) -> ! {
     };
     spawn(async move {
         match power::power_button(listen).await {
-            Ok(()) => shut_down(power::Reason::PowerButton),
+            Ok(()) => shut_down(environment, power::Reason::PowerButton),
             Err(error) => log::warn!("{error}"),
         }
     });
@@ -86,7 +85,7 @@ pub(super) extern "C" fn start(start_info: u32, entry_time_stamp: u64) -> ! {
     let application = unsafe { skiff_application(System { options, clock: SystemClock }) };
     spawn(async move {
         application.await;
-        shut_down(power::Reason::Application)
+        shut_down(environment, power::Reason::Application)
     });
     log::info!("up after {} us", SystemClock.now().nanoseconds() / 1000);
     executor::run()
@@ -99,9 +98,37 @@ fn spawn(task: impl Future<Output = ()> + 'static) {
     }
 }
 
-fn shut_down(reason: power::Reason) -> ! {
+/// What all interfaces share.
+fn environment(options: &Options, pages: &Pages) -> &'static Environment {
+    let memory = match Memory::new(pages.clone()) {
+        Ok(memory) => memory,
+        Err(error) => panic!("no packet memory: {error}"),
+    };
+    let seed = SystemEntropy.next_u64().unwrap_or_else(|error| {
+        log::error!("{error}: identifiers and keys can be guessed; add a virtio-rng to the machine");
+        SystemClock.now().nanoseconds()
+    });
+    let (configuration, problems) = options.network_configuration();
+    for problem in problems {
+        log::warn!("{problem}");
+    }
+    Box::leak(Box::new(Environment {
+        clock: SystemClock,
+        memory,
+        seed,
+        table: Arc::default(),
+        configuration,
+        report: Rc::new(console::line),
+    }))
+}
+
+/// Ends in good order: counters and memory, then power off.
+fn shut_down(environment: &Environment, reason: power::Reason) -> ! {
+    for entry in environment.table.entries() {
+        console::line(format_args!("{entry}"));
+    }
     let (total, used) = FRAMES.statistics();
-    console::event("memory", format_args!(" total_bytes={total} used_bytes={used}"));
+    console::line(format_args!("memory total_bytes={total} used_bytes={used}"));
     power::exit(reason, 0)
 }
 

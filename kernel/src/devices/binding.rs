@@ -6,14 +6,21 @@ use alloc::boxed::Box;
 use core::fmt;
 
 use hal::dma::Pages;
-use virtio::DeviceType;
+use hal::network::NetworkDevice;
 use virtio::entropy::VirtioEntropy;
+use virtio::network::{NetworkInterrupts, VirtioNetwork};
 use virtio::pci::PciTransport;
+use virtio::{DeviceType, Interrupts as VirtioInterrupts};
 
-use super::bus::{Bus, Device};
-use super::entropy;
+use super::bus::{Bus, Device, DeviceError, Interrupts};
 use super::window::Window;
+use super::{entropy, usb_host};
+use crate::executor::{self, TooManyTasks};
+use crate::net;
 use crate::time::SystemClock;
+
+/// What drivers and interfaces share; made once, for good.
+pub type Environment = net::Environment<SystemClock>;
 
 /// The drivers there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +37,43 @@ const BRIDGES: u8 = 0x06;
 const SERIAL_BUSES: u8 = 0x0c;
 const USB: u8 = 0x03;
 const XHCI: u8 = 0x30;
+
+/// Why a driver did not come up.
+#[derive(Debug)]
+pub enum BindError {
+    /// The function does not give what the driver needs.
+    Device(DeviceError),
+    /// The virtio driver's error.
+    Virtio(virtio::Error),
+    /// The xHCI driver's error.
+    Xhci(xhci::ControllerError),
+    /// No task for it.
+    Tasks(TooManyTasks),
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(error) => error.fmt(formatter),
+            Self::Virtio(error) => error.fmt(formatter),
+            Self::Xhci(error) => error.fmt(formatter),
+            Self::Tasks(error) => error.fmt(formatter),
+        }
+    }
+}
+
+impl core::error::Error for BindError {}
+
+macro_rules! from {
+    ($($error:ty => $variant:ident),* $(,)?) => {$(
+        impl From<$error> for BindError {
+            fn from(error: $error) -> Self {
+                Self::$variant(error)
+            }
+        }
+    )*};
+}
+from!(DeviceError => Device, virtio::Error => Virtio, xhci::ControllerError => Xhci, TooManyTasks => Tasks);
 
 /// Chooses by ids first, by class second.
 fn driver(device: &Device<'_>) -> Driver {
@@ -48,17 +92,35 @@ fn driver(device: &Device<'_>) -> Driver {
     }
 }
 
-fn virtio_transport(device: &Device<'_>) -> Result<PciTransport<Window>, virtio::Error> {
-    device.enable();
-    PciTransport::new(
-        device.function().device,
-        |offset| device.read_configuration(offset),
-        |register| device.window(register),
-    )
+/// Brings up the sources of random bytes, which everything else may need.
+pub fn bind_entropy(bus: &Bus, pages: &Pages) {
+    for device in bus.devices().filter(|device| driver(device) == Driver::VirtioEntropy) {
+        conclude(&device, "virtio-rng", virtio_entropy(&device, pages));
+    }
+}
+
+/// Gives every other function to its driver, and names those that have none.
+pub fn bind(bus: &Bus, pages: &Pages, environment: &'static Environment) {
+    let mut controllers = 0;
+    for device in bus.devices() {
+        match driver(&device) {
+            Driver::VirtioNetwork => {
+                conclude(&device, "virtio-net", virtio_network(&device, pages, environment));
+            }
+            Driver::Xhci => {
+                conclude(&device, "xhci", usb_host::start(&device, controllers, pages, environment));
+                controllers += 1;
+            }
+            Driver::VirtioEntropy | Driver::None => {}
+            Driver::Unknown => {
+                log::info!("PCI: {}: no driver ({:?})", device.function(), device.function().device_type());
+            }
+        }
+    }
 }
 
 /// Says what came of a function's driver, and silences the function when the driver gave up.
-fn conclude<E: fmt::Display>(device: &Device<'_>, name: &str, result: Result<(), E>) {
+fn conclude(device: &Device<'_>, name: &str, result: Result<(), BindError>) {
     match result {
         Ok(()) => log::info!("PCI: {}: {name}", device.function()),
         Err(error) => {
@@ -68,25 +130,49 @@ fn conclude<E: fmt::Display>(device: &Device<'_>, name: &str, result: Result<(),
     }
 }
 
-/// Brings up the sources of random bytes, which everything else may need.
-pub fn bind_entropy(bus: &Bus, pages: &Pages) {
-    for device in bus.devices().filter(|device| driver(device) == Driver::VirtioEntropy) {
-        let result = virtio_transport(&device)
-            .and_then(|transport| VirtioEntropy::new(transport, pages, SystemClock))
-            .map(|source| entropy::add_device(Box::new(source)));
-        conclude(&device, "virtio-rng", result);
-    }
+/// Drives a network device as a task of its own.
+pub(super) fn spawn_interface(
+    device: impl NetworkDevice + 'static,
+    environment: &'static Environment,
+) -> Result<(), TooManyTasks> {
+    executor::spawn(async move {
+        // The interface has logged why it ended.
+        net::run_interface(device, environment).await;
+    })
 }
 
-/// Gives every other function that has a driver to it, and names those that have none.
-pub fn bind(bus: &Bus) {
-    for device in bus.devices() {
-        match driver(&device) {
-            Driver::VirtioNetwork | Driver::Xhci => log::info!("PCI: {}: later", device.function()),
-            Driver::VirtioEntropy | Driver::None => {}
-            Driver::Unknown => {
-                log::info!("PCI: {}: no driver ({:?})", device.function(), device.function().device_type());
-            }
+fn virtio_transport(device: &Device<'_>) -> Result<PciTransport<Window>, virtio::Error> {
+    device.enable();
+    PciTransport::new(
+        device.function().device,
+        |offset| device.read_configuration(offset),
+        |register| device.window(register),
+    )
+}
+
+fn virtio_entropy(device: &Device<'_>, pages: &Pages) -> Result<(), BindError> {
+    let source = VirtioEntropy::new(virtio_transport(device)?, pages, SystemClock)?;
+    entropy::add_device(Box::new(source));
+    Ok(())
+}
+
+fn virtio_network(
+    device: &Device<'_>,
+    pages: &Pages,
+    environment: &'static Environment,
+) -> Result<(), BindError> {
+    let transport = virtio_transport(device)?;
+    let interrupts = match device.interrupts()? {
+        Interrupts::Messages([configuration, queues]) => NetworkInterrupts {
+            routing: VirtioInterrupts::MessageSignalled { configuration: 0, queues: 1 },
+            queues,
+            configuration: Some(configuration),
+        },
+        // virtio knows no plain MSI, so this is a line.
+        Interrupts::One { interrupt, .. } => {
+            NetworkInterrupts { routing: VirtioInterrupts::Line, queues: interrupt, configuration: None }
         }
-    }
+    };
+    let network = VirtioNetwork::new(transport, pages, &environment.memory, interrupts)?;
+    Ok(spawn_interface(network, environment)?)
 }

@@ -93,15 +93,18 @@ pub struct Device<'b> {
     index: usize,
 }
 
-/// A function's interrupts, as many as its driver asked for or one for everything.
+/// A function's interrupts.
 #[derive(Debug)]
-pub enum Interrupts {
+pub enum Interrupts<const N: usize> {
     /// A message for each thing that the driver asked for, by the number of its MSI-X entry.
-    Messages(Vec<DeviceInterrupt>),
-    /// One message for everything.
-    Message(DeviceInterrupt),
-    /// A line, shared with other devices.
-    Line(DeviceInterrupt),
+    Messages([DeviceInterrupt; N]),
+    /// One for everything.
+    One {
+        /// It.
+        interrupt: DeviceInterrupt,
+        /// It is a message, not a line shared with other devices.
+        message_signalled: bool,
+    },
 }
 
 /// The room for windows that have no place: below 4 GiB, above all memory, beside the configuration space.
@@ -225,15 +228,15 @@ impl Device<'_> {
         }
     }
 
-    /// Sets up the function's interrupts: `messages` MSI-X entries from 0 on if it has so many, else one for everything.
+    /// Sets up the function's interrupts: the first `N` MSI-X entries if it has so many, else one for everything.
     ///
     /// # Errors
     ///
     /// [`DeviceError`].
-    pub fn interrupts(&self, messages: u16) -> Result<Interrupts, DeviceError> {
+    pub fn interrupts<const N: usize>(&self) -> Result<Interrupts<N>, DeviceError> {
         let (space, function) = (&self.bus.space, self.function());
         if let Some(msi_x) = MsiX::find(space, function.address) {
-            match self.table(&msi_x, messages) {
+            match self.table(&msi_x) {
                 Ok(interrupts) => return Ok(Interrupts::Messages(interrupts)),
                 Err(error) => {
                     log::warn!("PCI: {function}: MSI-X is not used: {error}");
@@ -244,27 +247,27 @@ impl Device<'_> {
         if let Some(msi) = Msi::find(space, function.address) {
             let interrupt = DeviceInterrupt::message_signalled()?;
             msi.enable(space, message(&interrupt))?;
-            return Ok(Interrupts::Message(interrupt));
+            return Ok(Interrupts::One { interrupt, message_signalled: true });
         }
         let (interrupt, signal) = self.bus.line(self.index)?;
         let interrupt = DeviceInterrupt::line(interrupt, signal)?;
         function.set_command(space, Command::NONE, Command::NO_LINE_INTERRUPT);
-        Ok(Interrupts::Line(interrupt))
+        Ok(Interrupts::One { interrupt, message_signalled: false })
     }
 
     /// Sets up the first entries of an MSI-X table.
-    fn table(&self, msi_x: &MsiX, messages: u16) -> Result<Vec<DeviceInterrupt>, DeviceError> {
+    fn table<const N: usize>(&self, msi_x: &MsiX) -> Result<[DeviceInterrupt; N], DeviceError> {
         let register = msi_x.table_register;
         let window = self.window(register).ok_or(DeviceError::NoWindow { register })?;
         let table = SubWindow::new(window, msi_x.table_offset as usize, msi_x.table_length());
         msi_x.enable(&self.bus.space, &table);
-        (0..messages)
-            .map(|entry| {
-                let interrupt = DeviceInterrupt::message_signalled()?;
-                msi_x.set(&table, entry, message(&interrupt))?;
-                Ok(interrupt)
-            })
-            .collect()
+        let mut interrupts = Vec::new();
+        for entry in 0..N {
+            let interrupt = DeviceInterrupt::message_signalled()?;
+            msi_x.set(&table, entry as u16, message(&interrupt))?;
+            interrupts.push(interrupt);
+        }
+        interrupts.try_into().map_err(|_| DeviceError::NoInterrupt)
     }
 }
 

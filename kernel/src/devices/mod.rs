@@ -6,7 +6,7 @@
 //! | `window` | device registers as [`hal::mmio::Mmio`] |
 //! | [`routing`] | interrupt lines of chipsets whose firmware did not wire them |
 //! | `bus` | the functions found, and what a driver needs of them |
-//! | `binding` | which driver gets which function |
+//! | `binding`, `usb_host` | which driver gets which function, which USB device |
 //! | `entropy` | random bytes |
 
 #[cfg(feature = "boot")]
@@ -18,5 +18,7 @@ pub mod configuration_space;
 #[cfg(feature = "boot")]
 pub mod entropy;
 pub mod routing;
+#[cfg(feature = "boot")]
+mod usb_host;
 #[cfg(feature = "boot")]
 pub mod window;

@@ -85,15 +85,12 @@ pub(super) fn exception(registers: &Registers) -> ! {
     let Registers { error, rip, rsp, rbp, rax, rbx, rcx, rdx, rsi, rdi, .. } = registers;
     let Registers { r8, r9, r10, r11, r12, r13, r14, r15, cs, ss, rflags, .. } = registers;
     let cr2 = Cr2::read_raw();
-    console::event(
-        "exception",
-        format_args!(
-            " vector={vector} name={name} error={error:#x} rip={rip:#x} rsp={rsp:#x} rbp={rbp:#x} cr2={cr2:#x} \
+    console::line(format_args!(
+        "exception vector={vector} name={name} error={error:#x} rip={rip:#x} rsp={rsp:#x} rbp={rbp:#x} cr2={cr2:#x} \
              rax={rax:#x} rbx={rbx:#x} rcx={rcx:#x} rdx={rdx:#x} rsi={rsi:#x} rdi={rdi:#x} r8={r8:#x} r9={r9:#x} \
              r10={r10:#x} r11={r11:#x} r12={r12:#x} r13={r13:#x} r14={r14:#x} r15={r15:#x} \
              cs={cs:#x} ss={ss:#x} rflags={rflags:#x}"
-        ),
-    );
+    ));
     if REPORTING.swap(true, Ordering::Relaxed) {
         power::give_up(power::Reason::Exception);
     }
