@@ -47,6 +47,9 @@ pub struct Rtl8153Arguments {
     /// Only this chip; give it several times for several chips
     #[arg(long, value_name = "CHIP")]
     pub version: Vec<String>,
+    /// Show Linux's console
+    #[arg(long)]
+    pub console: bool,
     /// Keep the logs of register accesses in this folder
     #[arg(long, value_name = "FOLDER")]
     pub logs: Option<std::path::PathBuf>,
@@ -133,6 +136,9 @@ pub fn run(arguments: &Rtl8153Arguments) -> Result<bool, Error> {
     let qemu = Qemu::find()?;
     let Some(first) = versions.first() else { return Ok(true) };
     let mut bench = Bench::set_up(&qemu, &kernel, *first)?;
+    if arguments.console {
+        bench.linux.guest.show_console();
+    }
     let mut content = true;
     for (plug, version) in (1..).zip(&versions) {
         let verdict = bench.judge(plug, *version, arguments)?;

@@ -240,6 +240,13 @@ impl Chip {
                         new &= !(u32::from(pla::CR_RST | pla::CR_RE | pla::CR_TE) << 24);
                     }
                 }
+                OOB_DWORD => {
+                    let was_out_of_band = old >> 24 & u32::from(pla::NOW_IS_OOB) != 0;
+                    if was_out_of_band && new >> 24 & u32::from(pla::NOW_IS_OOB) == 0 {
+                        // Whoever opens the MAC starts to listen now. Not all generations do a software reset there.
+                        self.phy.tell_again();
+                    }
+                }
                 _ => {}
             },
             Space::Usb => match address {

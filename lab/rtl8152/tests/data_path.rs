@@ -119,6 +119,23 @@ fn a_change_of_the_link_is_told_down_then_up() {
 }
 
 #[test]
+fn whoever_opens_the_mac_is_told_of_the_link_again() {
+    // By a software reset, or where a generation has none by leaving out-of-band mode.
+    for name in ["8153a", "8156a"] {
+        let mut host = Host::up(lab_rtl8152::Version::find(name).unwrap());
+        while host.interrupt().is_some() {}
+        if name == "8153a" {
+            host.write_lanes(0x0188, 0xe810, 0x1000_0000);
+        } else {
+            host.write_lanes(0x0188, 0xe84c, 0x8000_0000);
+            assert_eq!(host.interrupt(), None);
+            host.write_lanes(0x0188, 0xe84c, 0);
+        }
+        assert_eq!(host.interrupt(), Some(vec![4, 0]), "{name}");
+    }
+}
+
+#[test]
 fn the_filter_lets_through_what_it_is_told() {
     let mut host = Host::up(VERSIONS[6]);
     let to = |destination: [u8; 6]| {
