@@ -104,7 +104,8 @@ fn push_pull(criterion: &mut Criterion) {
         });
     });
     if let Some(dpdk) = dpdk() {
-        group.bench_function("rte_mbuf", |bencher| bencher.iter_custom(|count| time(dpdk.prepend_adj, count)));
+        group
+            .bench_function("rte_mbuf", |bencher| bencher.iter_custom(|count| time(dpdk.prepend_adj, count)));
     }
     group.finish();
 }

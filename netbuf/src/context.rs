@@ -69,11 +69,11 @@ impl Drop for InterruptGuard {
 /// ```
 #[must_use]
 pub fn in_interrupt() -> bool {
-    platform::current() == INTERRUPT
+    platform::is(INTERRUPT)
 }
 
-pub(crate) use platform::current;
 pub use platform::declare_single_core;
+pub(crate) use platform::{current, is};
 pub(crate) use platform::{disable_interrupts, restore_interrupts};
 
 #[cfg(feature = "host")]
@@ -91,13 +91,19 @@ mod platform {
         static CURRENT: Cell<usize> = const { Cell::new(UNKNOWN) };
     }
 
-    #[inline]
     pub(crate) fn current() -> usize {
         let current = CURRENT.get();
         if current == UNKNOWN { name_this_thread() } else { current }
     }
 
+    /// Whether this thread is the one that bears `name`. A thread without a name is none.
+    #[inline(always)]
+    pub(crate) fn is(name: usize) -> bool {
+        CURRENT.get() == name
+    }
+
     #[cold]
+    #[inline(never)]
     fn name_this_thread() -> usize {
         let name = NEXT.fetch_add(1, Ordering::Relaxed);
         CURRENT.set(name);
@@ -143,6 +149,11 @@ mod platform {
     #[inline]
     pub(crate) fn current() -> usize {
         CURRENT.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn is(name: usize) -> bool {
+        current() == name
     }
 
     pub(super) fn replace(context: usize) -> usize {

@@ -61,7 +61,11 @@ impl Dpdk {
         let symbol = |name: &CStr| {
             // SAFETY: the handle is live, the name is a C string.
             let symbol = unsafe { libc::dlsym(handle, name.as_ptr()) };
-            if symbol.is_null() { Err(format!("no {} in the library", name.to_string_lossy())) } else { Ok(symbol) }
+            if symbol.is_null() {
+                Err(format!("no {} in the library", name.to_string_lossy()))
+            } else {
+                Ok(symbol)
+            }
         };
         // SAFETY: `dpdk_setup` is `int (void)` in dpdk.c.
         let setup = unsafe {

@@ -10,7 +10,7 @@ use super::descriptor::{
 };
 use super::{CACHE_LINE, NetBuf, head};
 use crate::error::OutOfMemory;
-use crate::memory::block::BlockHeader;
+use crate::memory::block::{self, BlockHeader};
 use crate::memory::slab::DESCRIPTOR_CACHE;
 use crate::sync::{AtomicU32, Ordering};
 
@@ -19,11 +19,13 @@ use crate::sync::{AtomicU32, Ordering};
 /// # Safety
 ///
 /// `place` has room for a descriptor and is the caller's; the caller accounts for the new user of the head.
-unsafe fn write_copy(source: &Descriptor, place: NonNull<Descriptor>, kind: DescriptorKind) {
+#[inline(always)]
+pub(super) unsafe fn write_copy(source: &Descriptor, place: NonNull<Descriptor>, kind: DescriptorKind) {
     let place = place.as_ptr();
-    // SAFETY: by contract. The owner is replaced before anybody could drop the copied one.
+    // SAFETY: by contract. The first two cache lines hold plain values and pointers; the owner is not copied.
     unsafe {
-        ptr::copy_nonoverlapping(source, place, 1);
+        place.cast::<[u64; 16]>().write(ptr::from_ref(source).cast::<[u64; 16]>().read());
+        (*place).control_block = source.control_block;
         (&raw mut (*place).owner).write(None);
         (*place).next = ptr::null_mut();
         (*place).previous = ptr::null_mut();
@@ -63,7 +65,6 @@ impl NetBuf {
     /// # Errors
     ///
     /// [`OutOfMemory`]: no descriptor left.
-    #[inline]
     pub fn clone_buffer(&mut self) -> Result<Self, OutOfMemory> {
         if self.descriptor().kind == DescriptorKind::Original {
             // SAFETY: the kind says that it is half of a pair. While the other half is not alive nobody else looks
@@ -165,15 +166,16 @@ impl NetBuf {
         if cloned {
             // SAFETY: this buffer keeps its shared info alive; it is read only while shared.
             let old = unsafe { old_place.as_ref() };
-            new.frag_list = clone_list(old.frag_list, owner)?;
+            new.set_frag_list(clone_list(old.frag_list, owner)?);
             for frag in old.frags() {
                 // SAFETY: the frag holds a reference, so its block is alive.
-                unsafe { frag.block.as_ref() }.get(1);
+                unsafe { block::get(self.inner(), frag.block, owner) };
             }
         } else {
             // SAFETY: this buffer is the only user. The list changes hands.
             let old = unsafe { &mut *old_place.as_ptr() };
-            new.frag_list = core::mem::replace(&mut old.frag_list, ptr::null_mut());
+            new.set_frag_list(old.frag_list);
+            old.set_frag_list(ptr::null_mut());
         }
         // SAFETY: only the plain fields are copied; the count stays the new head's own.
         unsafe {
@@ -361,10 +363,9 @@ impl Drop for SharedNetBuf {
         let users = &self.descriptor().users;
         // No atomic write when nobody else is left to see it.
         if users.load(Ordering::Acquire) != 1 {
-            if users.fetch_sub(1, Ordering::Release) != 1 {
+            if users.fetch_sub(1, Ordering::AcqRel) != 1 {
                 return;
             }
-            users.load(Ordering::Acquire);
             users.store(1, Ordering::Relaxed);
         }
         // SAFETY: that was the last handle.

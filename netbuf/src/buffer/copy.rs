@@ -2,10 +2,11 @@
 
 use super::{NetBuf, head};
 use crate::error::{Error, OutOfMemory};
+use crate::memory::block;
 use crate::memory::slab::DESCRIPTOR_CACHE;
 
-use super::clone::clone_list;
-use super::descriptor::{Descriptor, DescriptorKind, UNSET};
+use super::clone::{clone_list, write_copy};
+use super::descriptor::{Descriptor, DescriptorKind};
 
 impl NetBuf {
     /// Everything copied into one new linear buffer with the same headroom and metadata (`skb_copy`).
@@ -32,18 +33,18 @@ impl NetBuf {
         let size = (self.descriptor().end as usize)
             .checked_add(self.data_len())
             .ok_or(OutOfMemory { bytes: usize::MAX })?;
-        let mut copy = self.new_with_metadata(size, headroom)?;
+        let (mut copy, owner) = self.new_with_metadata(size, headroom)?;
         let len = self.len();
         copy.descriptor_mut().len = len as u32;
-        let data = copy.descriptor().data;
-        let mut offset = 0;
+        let mut target = copy.descriptor().data;
         for segment in self.segments() {
-            // SAFETY: the new head has room for `len` bytes behind the headroom, and the segments are `len` in all.
-            unsafe { data.add(offset).copy_from_nonoverlapping(segment.pointer, segment.len) };
-            offset += segment.len;
+            // SAFETY: the new head has room for `len` bytes behind the headroom, and the pieces are `len` bytes in all.
+            unsafe {
+                target.copy_from_nonoverlapping(segment.pointer, segment.len);
+                target = target.add(segment.len);
+            }
         }
-        debug_assert_eq!(offset, len);
-        self.count_copied(len);
+        self.inner().copied_bytes.add(owner, len);
         Ok(copy)
     }
 
@@ -69,7 +70,7 @@ impl NetBuf {
         let owner = self.inner().is_owner();
         let list = clone_list(self.shared_info().frag_list, owner)?;
         let mut copy = match self.new_with_metadata(self.descriptor().end as usize, self.headroom()) {
-            Ok(copy) => copy,
+            Ok((copy, _)) => copy,
             Err(error) => {
                 // SAFETY: the clones are ours.
                 unsafe { head::release_list(list) };
@@ -84,9 +85,9 @@ impl NetBuf {
                 .as_ptr()
                 .copy_from_nonoverlapping(self.descriptor().data.as_ptr(), head_len);
             let info = copy.descriptor().shared_info().as_mut();
-            info.frag_list = list;
+            info.set_frag_list(list);
             for frag in self.shared_info().frags() {
-                frag.block.as_ref().get(1);
+                block::get(self.inner(), frag.block, owner);
                 info.push_frag(*frag);
             }
         }
@@ -101,26 +102,35 @@ impl NetBuf {
         Ok(copy)
     }
 
-    /// A new empty buffer with room for `size` bytes, `headroom` of them reserved, and this one's metadata.
-    fn new_with_metadata(&self, size: usize, headroom: usize) -> Result<Self, OutOfMemory> {
+    /// A new empty buffer with room for `size` bytes, `headroom` of them reserved, and this one's metadata; and whether
+    /// the caller owns the memory.
+    #[inline]
+    fn new_with_metadata(&self, size: usize, headroom: usize) -> Result<(Self, bool), OutOfMemory> {
         let owner = self.inner().is_owner();
         let memory = self.descriptor().memory;
         let new = head::allocate(memory, size, owner)?;
-        let Ok(object) = self.inner().allocate(DESCRIPTOR_CACHE, owner) else {
-            // SAFETY: the head was just allocated; this buffer keeps the memory alive.
-            unsafe { head::discard(memory, &new, owner) };
-            return Err(OutOfMemory { bytes: size_of::<Descriptor>() });
+        let object = match self.inner().allocate(DESCRIPTOR_CACHE, owner) {
+            Ok(object) => object,
+            Err(error) => {
+                // SAFETY: the head was just allocated; this buffer keeps the memory alive.
+                unsafe { head::discard(memory, &new, owner) };
+                return Err(error);
+            }
         };
-        let mut descriptor =
-            Descriptor::new(memory, DescriptorKind::Single, new.pointer, new.end, new.source);
-        descriptor.copy_metadata(self.descriptor());
-        // SAFETY: the new head is at least as large as the old one, whose headroom this is; the object has room for a
-        // descriptor.
+        let place = object.cast::<Descriptor>();
+        // SAFETY: the object has room for a descriptor. What the copy has of the old head is replaced at once.
         unsafe {
-            descriptor.data = descriptor.head.add(headroom);
-            let place = object.cast::<Descriptor>();
-            place.write(descriptor);
-            Ok(Self::from_descriptor(place))
+            write_copy(self.descriptor(), place, DescriptorKind::Single);
+            let descriptor = &mut *place.as_ptr();
+            descriptor.head = new.pointer;
+            // The new head is at least as large as the old one, whose headroom this is.
+            descriptor.data = new.pointer.add(headroom);
+            descriptor.end = new.end;
+            descriptor.len = 0;
+            descriptor.data_len = 0;
+            descriptor.truesize = descriptor.empty_truesize();
+            descriptor.head_source = new.source;
+            Ok((Self::from_descriptor(place), owner))
         }
     }
 
@@ -217,31 +227,5 @@ impl NetBuf {
     pub(crate) fn count_copied(&self, bytes: usize) {
         let inner = self.inner();
         inner.copied_bytes.add(inner.is_owner(), bytes);
-    }
-}
-
-impl Descriptor {
-    /// Takes over what describes the packet and not the memory it lies in.
-    fn copy_metadata(&mut self, from: &Self) {
-        self.packet_type = from.packet_type;
-        self.flags = from.flags;
-        self.mac_header = from.mac_header;
-        self.network_header = from.network_header;
-        self.transport_header = from.transport_header;
-        self.mac_len = from.mac_len;
-        self.header_len = from.header_len;
-        self.protocol = from.protocol;
-        self.vlan_tci = from.vlan_tci;
-        self.queue_mapping = from.queue_mapping;
-        self.checksum_status = from.checksum_status;
-        self.checksum = from.checksum;
-        self.checksum_offset = from.checksum_offset;
-        self.priority = from.priority;
-        self.mark = from.mark;
-        self.hash = from.hash;
-        self.interface = from.interface;
-        self.timestamp = from.timestamp;
-        self.control_block = from.control_block;
-        debug_assert!(self.mac_header == UNSET || self.mac_header <= self.end);
     }
 }

@@ -16,10 +16,13 @@ pub const MAX_FRAGS: usize = 17;
 pub(crate) const CACHE_LINE: usize = 64;
 
 /// A header offset that was never set.
-pub(crate) const UNSET: u32 = u32::MAX;
+pub(crate) const UNSET: u32 = 0;
 
 /// The value of `head_source` of a head that lies in a page block; any other value is the index of a slab cache.
 pub(crate) const IN_BLOCK: u8 = u8::MAX;
+
+/// What a buffer holds beside its linear area: descriptor and shared info.
+const TRUESIZE_BESIDE_HEAD: u32 = (size_of::<Descriptor>() + size_of::<SharedInfo>()) as u32;
 
 /// Where the descriptor was allocated.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,10 +59,12 @@ pub(crate) struct Descriptor {
     pub(crate) kind: DescriptorKind,
     pub(crate) packet_type: u8,
     pub(crate) flags: u8,
-    /// Handles to the descriptor itself; more than one only under `SharedNetBuf`.
+    /// Handles to the descriptor; more than one only under `SharedNetBuf`.
     pub(crate) users: AtomicU32,
 
-    // Second cache line.
+    // Second cache line. It starts as zeros, as does the third; the field above does not, so that the compiler clears
+    // the two lines with aligned stores.
+    /// Offsets of the headers from `head`, plus one; [`UNSET`] until they are known.
     pub(crate) mac_header: u32,
     pub(crate) network_header: u32,
     pub(crate) transport_header: u32,
@@ -106,7 +111,7 @@ impl Descriptor {
             end,
             len: 0,
             data_len: 0,
-            truesize: (size_of::<Self>() + size_of::<SharedInfo>()) as u32 + end,
+            truesize: TRUESIZE_BESIDE_HEAD + end,
             memory,
             head_source,
             kind,
@@ -134,6 +139,12 @@ impl Descriptor {
             owner: None,
             control_block: [0; 6],
         }
+    }
+
+    /// The truesize of a buffer with this head and without frags.
+    #[inline]
+    pub(crate) fn empty_truesize(&self) -> u32 {
+        TRUESIZE_BESIDE_HEAD + self.end
     }
 
     /// Bytes in the linear part.
@@ -226,11 +237,12 @@ pub(crate) struct SharedInfo {
     /// Users of head and frags: clones, with a joint pair counting as one.
     pub(crate) dataref: AtomicU32,
     pub(crate) frag_count: u8,
-    pub(crate) transmit_flags: u8,
+    /// 1 when there is a frag list: so that freeing looks at the first word only.
+    pub(crate) has_list: u8,
     pub(crate) segment_size: u16,
     pub(crate) segments: u16,
     pub(crate) segment_type: u16,
-    pub(crate) reserved: u32,
+    pub(crate) transmit_flags: u32,
     /// First of a chain of buffers that continue the packet.
     pub(crate) frag_list: *mut Descriptor,
     pub(crate) hardware_timestamp: u64,
@@ -252,11 +264,11 @@ impl SharedInfo {
         unsafe {
             (&raw mut (*place).dataref).write(AtomicU32::new(1));
             (&raw mut (*place).frag_count).write(0);
-            (&raw mut (*place).transmit_flags).write(0);
+            (&raw mut (*place).has_list).write(0);
             (&raw mut (*place).segment_size).write(0);
             (&raw mut (*place).segments).write(0);
             (&raw mut (*place).segment_type).write(0);
-            (&raw mut (*place).reserved).write(0);
+            (&raw mut (*place).transmit_flags).write(0);
             (&raw mut (*place).frag_list).write(ptr::null_mut());
             (&raw mut (*place).hardware_timestamp).write(0);
             (&raw mut (*place).head_block).write(head_block);
@@ -274,6 +286,12 @@ impl SharedInfo {
     pub(crate) fn frags_mut(&mut self) -> &mut [Frag] {
         // SAFETY: the first `frag_count` frags are always written.
         unsafe { core::slice::from_raw_parts_mut(self.frags.as_mut_ptr().cast(), self.frag_count as usize) }
+    }
+
+    /// Replaces the frag list.
+    pub(crate) fn set_frag_list(&mut self, first: *mut Descriptor) {
+        self.frag_list = first;
+        self.has_list = u8::from(!first.is_null());
     }
 
     /// Users of this head as far as `dataref` knows.
@@ -300,6 +318,7 @@ mod layout {
     // All that taking room and freeing need, in the first cache line; metadata in the second.
     const _: () = assert!(offset_of!(Descriptor, users) == 60);
     const _: () = assert!(offset_of!(Descriptor, mac_header) == 64);
+    // What a clone copies are the lines before the owner, and the control block.
     const _: () = assert!(offset_of!(Descriptor, owner) == 128);
     // The counts and the first frag, in the first cache line of the shared info.
     const _: () = assert!(offset_of!(SharedInfo, frags) == 40);

@@ -131,7 +131,7 @@ impl NetBuf {
     #[inline]
     #[must_use]
     pub fn has_frag_list(&self) -> bool {
-        !self.shared_info().frag_list.is_null()
+        self.shared_info().has_list != 0
     }
 
     /// Continues the packet with another buffer (`skb_frag_list`): so reassembly joins IP fragments without copying.
@@ -175,6 +175,7 @@ impl NetBuf {
             *last = member.as_ptr();
             (*member.as_ptr()).next = ptr::null_mut();
         }
+        info.has_list = 1;
         let descriptor = self.descriptor_mut();
         descriptor.len += len as u32;
         descriptor.data_len += len as u32;
@@ -249,6 +250,7 @@ impl NetBuf {
 
     /// Drops the first `count` bytes behind the linear part. The head is not shared and there are that many bytes.
     fn drop_from_front_of_frags(&mut self, count: usize) -> Result<(), Shared> {
+        let (memory, owner) = self.memory_and_owner();
         let info = self.shared_info_mut()?;
         let mut rest = count;
         let mut whole = 0;
@@ -262,7 +264,7 @@ impl NetBuf {
             rest -= take;
             if frag.len == 0 {
                 // SAFETY: the frag held a reference, and is taken off below.
-                unsafe { block::put(frag.block) };
+                unsafe { block::put(memory.as_ref(), frag.block, owner) };
                 whole += 1;
             }
         }
@@ -274,7 +276,7 @@ impl NetBuf {
             unsafe {
                 let len = (*member.as_ptr()).len as usize;
                 if len <= rest {
-                    info.frag_list = (*member.as_ptr()).next;
+                    info.set_frag_list((*member.as_ptr()).next);
                     (*member.as_ptr()).next = ptr::null_mut();
                     drop(Self::from_descriptor(member));
                     rest -= len;
@@ -300,14 +302,16 @@ impl NetBuf {
     #[cold]
     pub(super) fn trim_frags(&mut self, count: usize) -> Result<(), Error> {
         self.unshare()?;
+        self.unshare_member_at(count)?;
         let head_len = self.head_len();
         let mut rest = count.saturating_sub(head_len);
+        let (memory, owner) = self.memory_and_owner();
         let info = self.shared_info_mut()?;
         let mut keep = 0;
         for frag in info.frags_mut() {
             if rest == 0 {
                 // SAFETY: the frag held a reference, and is taken off below.
-                unsafe { block::put(frag.block) };
+                unsafe { block::put(memory.as_ref(), frag.block, owner) };
                 continue;
             }
             keep += 1;
@@ -329,9 +333,29 @@ impl NetBuf {
             }
             head::release_list(core::mem::replace(&mut *link, ptr::null_mut()));
         }
+        info.has_list = u8::from(!info.frag_list.is_null());
         let descriptor = self.descriptor_mut();
         descriptor.len = count as u32;
         descriptor.data_len = count.saturating_sub(head_len) as u32;
+        Ok(())
+    }
+
+    /// Makes the buffer of the frag list that byte `count` of the packet falls in private, so that cutting it there
+    /// cannot fail.
+    fn unshare_member_at(&mut self, count: usize) -> Result<(), Error> {
+        let info = self.shared_info();
+        let in_frags: usize = info.frags().iter().map(|frag| frag.len as usize).sum();
+        let mut rest = count.saturating_sub(self.head_len() + in_frags);
+        let mut next = info.frag_list;
+        while let Some(member) = NonNull::new(next) {
+            // SAFETY: the chain belongs to this buffer, which is the only user of its shared info and borrowed mutably.
+            let mut buffer = unsafe { core::mem::ManuallyDrop::new(Self::from_descriptor(member)) };
+            if rest < buffer.len() {
+                return if rest == 0 { Ok(()) } else { Ok(buffer.unshare()?) };
+            }
+            rest -= buffer.len();
+            next = buffer.descriptor().next;
+        }
         Ok(())
     }
 
@@ -362,6 +386,7 @@ impl NetBuf {
         second.put(linear)?.copy_from_slice(&self.data()[self.head_len() - linear..]);
         let mut before = offset.saturating_sub(self.head_len());
         let mut moved = 0;
+        let (memory, owner) = self.memory_and_owner();
         let info = self.shared_info_mut()?;
         let mut keep = 0;
         for frag in info.frags_mut() {
@@ -372,7 +397,7 @@ impl NetBuf {
                 let piece = Frag { block: frag.block, offset: frag.offset + stays as u32, len: goes as u32 };
                 if stays != 0 {
                     // SAFETY: the frag holds a reference, so its block is alive.
-                    unsafe { frag.block.as_ref() }.get(1);
+                    unsafe { block::get(memory.as_ref(), frag.block, owner) };
                 }
                 second.shared_info_mut()?.push_frag(piece);
                 moved += goes;
@@ -432,7 +457,7 @@ impl NetBuf {
         if next.head_len() != 0 || frags > MAX_FRAGS {
             return Err(next);
         }
-        let pinned = next.truesize() - next.empty_truesize().min(next.truesize());
+        let pinned = next.truesize() - (next.descriptor().empty_truesize() as usize).min(next.truesize());
         if let (Ok(mine), Ok(its)) = (self.shared_info_mut(), next.shared_info_mut()) {
             for frag in its.frags() {
                 mine.push_frag(*frag);
@@ -456,7 +481,7 @@ impl NetBuf {
             // SAFETY: a live descriptor keeps its shared info, and that the blocks of its frags, alive.
             let frags = unsafe { descriptor.shared_info().as_ref() }.frags();
             // SAFETY: as above.
-            frags.iter().all(|frag| unsafe { frag.block.as_ref() }.references() == 1)
+            frags.iter().all(|frag| unsafe { block::references(frag.block) } == 1)
         };
         let mut next: *const Descriptor = self.shared_info().frag_list;
         let mut all = exclusive(self.descriptor());

@@ -123,8 +123,8 @@ pub(crate) unsafe fn put(memory: NonNull<Inner>, head: NonNull<u8>, end: u32, so
             dataref.load(Ordering::Acquire);
         }
         let shared = shared.as_ref();
-        if shared.frag_count != 0 || !shared.frag_list.is_null() {
-            release_frags(shared);
+        if shared.frag_count != 0 || shared.has_list != 0 {
+            release_frags(memory.as_ref(), shared, owner);
         }
         if source == IN_BLOCK {
             let block = NonNull::new_unchecked(shared.head_block);
@@ -140,10 +140,11 @@ pub(crate) unsafe fn put(memory: NonNull<Inner>, head: NonNull<u8>, end: u32, so
 /// # Safety
 ///
 /// The shared info has no user any more, and neither frags nor list are touched again.
-unsafe fn release_frags(shared: &SharedInfo) {
+#[inline]
+unsafe fn release_frags(memory: &Inner, shared: &SharedInfo, owner: bool) {
     for frag in shared.frags() {
-        // SAFETY: each frag holds one reference.
-        unsafe { block::put(frag.block) };
+        // SAFETY: each frag holds one reference; the head, which is freed later, keeps the memory alive.
+        unsafe { block::put(memory, frag.block, owner) };
     }
     // SAFETY: the list owns its buffers.
     unsafe { release_list(shared.frag_list) };
@@ -193,23 +194,24 @@ pub(crate) unsafe fn leave(descriptor: NonNull<Descriptor>, owner: bool) {
 ///
 /// # Safety
 ///
-/// The caller owns the descriptor, nobody else has a handle to it, and it is not touched again.
-#[inline]
+/// The caller owns the descriptor, nobody else has a handle to it, and it is not touched again; `owner` tells whether
+/// the caller is the memory's owner.
+#[inline(always)]
 pub(crate) unsafe fn free_buffer(descriptor: NonNull<Descriptor>, owner: bool) {
     // SAFETY: by contract the descriptor is alive and owned; it keeps memory and head alive until freed here.
     unsafe {
         let this = descriptor.as_ref();
         let (memory, pointer, end, source) = (this.memory, this.head, this.end, this.head_source);
-        if this.kind == DescriptorKind::Single {
-            put(memory, pointer, end, source, owner);
-            Inner::free(memory, DESCRIPTOR_CACHE, descriptor.cast(), owner);
-        } else {
-            free_half(descriptor, owner);
+        if this.kind != DescriptorKind::Single {
+            return free_half(descriptor, owner);
         }
+        put(memory, pointer, end, source, owner);
+        Inner::free(memory, DESCRIPTOR_CACHE, descriptor.cast(), owner);
     }
 }
 
 /// [`free_buffer`] for half of a pair.
+#[inline(never)]
 unsafe fn free_half(descriptor: NonNull<Descriptor>, owner: bool) {
     // SAFETY: as in `free_buffer`. After the exchange the pair may be freed by the other half at any time, so what is
     // needed of the descriptor is read before; the head, while it is ours, keeps the memory alive.
@@ -224,7 +226,8 @@ unsafe fn free_half(descriptor: NonNull<Descriptor>, owner: bool) {
         let state = &(*pair.as_ptr()).state;
         let before = state.load(Ordering::Acquire);
         if before & other != 0 {
-            let before = state.fetch_and(!mine, Ordering::AcqRel);
+            // The bit is set, so subtracting clears it: one instruction, where `fetch_and` would be a loop.
+            let before = state.fetch_sub(mine, Ordering::AcqRel);
             if before & other != 0 {
                 if before & JOINT == 0 {
                     put(memory, pointer, end, source, owner);

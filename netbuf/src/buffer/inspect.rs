@@ -110,7 +110,8 @@ impl BufferInspection<'_> {
             let header = unsafe { frag.block.as_ref() };
             FragInspection {
                 block: header.block,
-                references: header.references(),
+                // SAFETY: as above.
+                references: unsafe { crate::memory::block::references(frag.block) },
                 offset: frag.offset as usize,
                 len: frag.len as usize,
             }

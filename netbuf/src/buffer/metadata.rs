@@ -116,7 +116,7 @@ macro_rules! header_offset {
             if offset > available {
                 return Err(Error::PastEnd { wanted: offset, available });
             }
-            self.descriptor_mut().$field = (self.headroom() + offset) as u32;
+            self.descriptor_mut().$field = (self.headroom() + offset) as u32 + 1;
             Ok(())
         }
 
@@ -131,7 +131,7 @@ macro_rules! header_offset {
         /// # Ok::<(), netbuf::Error>(())
         /// ```
         pub fn $reset(&mut self) {
-            self.descriptor_mut().$field = self.headroom() as u32;
+            self.descriptor_mut().$field = self.headroom() as u32 + 1;
         }
     };
 }
@@ -242,7 +242,7 @@ impl NetBuf {
     fn bytes_from_head_offset(&self, offset: u32) -> Option<&[u8]> {
         let descriptor = self.descriptor();
         let end = descriptor.headroom() + descriptor.head_len();
-        let offset = offset as usize;
+        let offset = (offset as usize).checked_sub(1)?;
         if offset > end {
             return None;
         }
@@ -586,10 +586,5 @@ impl NetBuf {
                 owner.discharge((old - descriptor.truesize) as usize);
             }
         }
-    }
-
-    /// The truesize of a buffer with this head and without frags.
-    pub(super) fn empty_truesize(&self) -> usize {
-        size_of::<super::Descriptor>() + size_of::<super::SharedInfo>() + self.descriptor().end as usize
     }
 }

@@ -1,9 +1,10 @@
 //! Receiving into pages: the one function that both kinds of driver call for a packet in a filled block.
 
 use super::NetBuf;
+use super::descriptor::Frag;
 use crate::error::Error;
 use crate::memory::Memory;
-use crate::memory::block::SharedBlock;
+use crate::memory::block::{self, SharedBlock};
 
 /// How a packet in a page block becomes a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,11 +63,28 @@ impl NetBuf {
         let mut buffer = Self::rx_alloc(memory, head_len)?;
         // SAFETY: the buffer is new, linear, and has `head_len` bytes of tailroom.
         unsafe { buffer.put_unchecked(head_len) }.copy_from_slice(&packet[..head_len]);
-        buffer.count_copied(head_len);
+        let (inner, owner) = buffer.memory_and_owner();
+        // SAFETY: the buffer keeps its memory alive.
+        let inner = unsafe { inner.as_ref() };
+        inner.copied_bytes.add(owner, head_len);
         let rest = len - head_len;
         if rest != 0 {
             let truesize = pattern.truesize.unwrap_or(rest.next_multiple_of(super::CACHE_LINE));
-            buffer.add_rx_frag(block.clone(), offset + head_len, rest, truesize)?;
+            // SAFETY: `block` keeps header and block alive, the frag lies within the block as checked above and holds
+            // the reference taken here; the buffer is new, so its shared info is its own and has room.
+            unsafe {
+                block::get(inner, block.header, owner);
+                let info = buffer.descriptor().shared_info().as_mut();
+                info.push_frag(Frag {
+                    block: block.header,
+                    offset: (offset + head_len) as u32,
+                    len: rest as u32,
+                });
+            }
+            let descriptor = buffer.descriptor_mut();
+            descriptor.len = len as u32;
+            descriptor.data_len = rest as u32;
+            descriptor.truesize = descriptor.truesize.saturating_add(truesize as u32);
         }
         Ok(buffer)
     }

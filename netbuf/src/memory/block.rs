@@ -19,7 +19,10 @@ use super::{Inner, Memory};
 use crate::context;
 use crate::error::OutOfMemory;
 use crate::page_source::{PageBlock, Zone};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, Ordering};
+
+/// References taken into stock with a block that is shared.
+const STOCK: u32 = 64;
 
 /// What the memory knows about a block in use. Kept beside the block, for all bytes of the block may go to a device.
 #[repr(C)]
@@ -34,9 +37,9 @@ pub(crate) struct BlockHeader {
 }
 
 impl BlockHeader {
-    /// Takes `count` more references (`get_page`).
+    /// Takes `count` more references.
     #[inline]
-    pub(crate) fn get(&self, count: u32) {
+    pub(crate) fn add_references(&self, count: u32) {
         self.references.fetch_add(count, Ordering::Relaxed);
     }
 
@@ -63,13 +66,142 @@ impl BlockHeader {
     }
 }
 
+/// References to one block that the owner context holds in reserve, so that it can hand them out and take them back
+/// without atomic instructions. Two of them exist: one for the block that heads are cut from, and one for the block
+/// that was shared last, which is the one whose packets are being received and freed.
+///
+/// References in stock count as references. When *all* of a block's are in stock, nobody uses the block.
+pub(crate) struct Stock {
+    block: AtomicPtr<BlockHeader>,
+    count: AtomicU32,
+}
+
+/// What became of a reference offered to a [`Stock`].
+pub(crate) enum Offer {
+    /// It is in stock.
+    Kept,
+    /// It is in stock, as are all other references to the block.
+    Last,
+    /// The stock is of another block: the reference is still the caller's.
+    Refused,
+}
+
+impl Stock {
+    pub(crate) const fn new() -> Self {
+        Self { block: AtomicPtr::new(ptr::null_mut()), count: AtomicU32::new(0) }
+    }
+
+    /// The block it is of. From contexts other than the owner this is only a hint.
+    #[inline]
+    pub(crate) fn block(&self) -> Option<NonNull<BlockHeader>> {
+        NonNull::new(self.block.load(Ordering::Acquire))
+    }
+
+    #[inline]
+    pub(crate) fn count(&self) -> u32 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Fills an empty stock with `count` references that the caller owns. Only for the owner, as all that follows.
+    pub(crate) fn fill(&self, header: NonNull<BlockHeader>, count: u32) {
+        self.count.store(count, Ordering::Relaxed);
+        self.block.store(header.as_ptr(), Ordering::Release);
+    }
+
+    /// Adds references that the caller owns.
+    #[inline]
+    pub(crate) fn add(&self, count: u32) {
+        self.count.store(self.count().wrapping_add(count), Ordering::Relaxed);
+    }
+
+    /// Takes a reference to `header` out, if it is of this block and has one to spare; it keeps the last one.
+    #[inline]
+    pub(crate) fn take(&self, header: NonNull<BlockHeader>) -> bool {
+        let count = self.count();
+        if self.block.load(Ordering::Relaxed) != header.as_ptr() || count < 2 {
+            return false;
+        }
+        self.count.store(count - 1, Ordering::Relaxed);
+        true
+    }
+
+    /// Offers a reference that the caller owns.
+    #[inline]
+    pub(crate) fn offer(&self, header: NonNull<BlockHeader>) -> Offer {
+        if self.block.load(Ordering::Relaxed) != header.as_ptr() {
+            return Offer::Refused;
+        }
+        let count = self.count() + 1;
+        self.count.store(count, Ordering::Relaxed);
+        // SAFETY: the caller owns a reference, so the header is alive.
+        if unsafe { header.as_ref() }.references() == count { Offer::Last } else { Offer::Kept }
+    }
+
+    /// Whether nobody but this stock references its block.
+    pub(crate) fn has_all(&self) -> bool {
+        // SAFETY: the stock holds references, so the header is alive.
+        self.block().is_some_and(|header| unsafe { header.as_ref() }.references() == self.count())
+    }
+
+    /// Empties the stock: block and references are the caller's.
+    pub(crate) fn empty(&self) -> Option<(NonNull<BlockHeader>, u32)> {
+        let header = NonNull::new(self.block.swap(ptr::null_mut(), Ordering::Acquire))?;
+        Some((header, self.count.swap(0, Ordering::Relaxed)))
+    }
+
+    /// Gives up everything in stock; the block is retired if that was all of its references.
+    #[cold]
+    pub(crate) fn flush(&self) {
+        if let Some((header, count)) = self.empty() {
+            // SAFETY: the stock's references are ours; without references the block is nobody's.
+            unsafe {
+                if header.as_ref().drop_references(count) {
+                    retire(header);
+                }
+            }
+        }
+    }
+}
+
+/// Takes one more reference to a block of `memory` (`get_page`).
+///
+/// # Safety
+///
+/// The header is alive; `owner` tells whether the caller is the memory's owner.
+#[inline]
+pub(crate) unsafe fn get(memory: &Inner, header: NonNull<BlockHeader>, owner: bool) {
+    if !(owner && memory.shared_last.take(header)) {
+        // SAFETY: by contract.
+        unsafe { header.as_ref() }.add_references(1);
+    }
+}
+
 /// Gives up one reference (`put_page`). The block is retired with the last.
+///
+/// # Safety
+///
+/// The header is alive and of `memory`, the caller owns one reference, which ends here, and something else keeps the
+/// memory alive; `owner` tells whether the caller is the memory's owner.
+#[inline]
+pub(crate) unsafe fn put(memory: &Inner, header: NonNull<BlockHeader>, owner: bool) {
+    if owner {
+        match memory.shared_last.offer(header) {
+            Offer::Kept => return,
+            Offer::Last => return memory.shared_last.flush(),
+            Offer::Refused => {}
+        }
+    }
+    // SAFETY: by contract.
+    unsafe { put_directly(header) };
+}
+
+/// [`put`] past the stock.
 ///
 /// # Safety
 ///
 /// The header is alive and the caller owns one reference, which ends here.
 #[inline]
-pub(crate) unsafe fn put(header: NonNull<BlockHeader>) {
+pub(crate) unsafe fn put_directly(header: NonNull<BlockHeader>) {
     // SAFETY: by contract.
     if unsafe { header.as_ref() }.drop_references(1) {
         // SAFETY: that was the last reference.
@@ -115,6 +247,25 @@ pub(crate) unsafe fn release(header: NonNull<BlockHeader>) {
         let BlockHeader { block, inner, .. } = header.read();
         inner.as_ref().give_pages(block);
         Inner::free(inner, BLOCK_HEADER_CACHE, header.cast(), inner.as_ref().is_owner());
+    }
+}
+
+/// References to a block that somebody uses: those in stock do not count for the owner, who alone knows how many they
+/// are. Another context sees them as one user more.
+///
+/// # Safety
+///
+/// The header is alive.
+pub(crate) unsafe fn references(header: NonNull<BlockHeader>) -> u32 {
+    // SAFETY: by contract; a header keeps its memory alive.
+    unsafe {
+        let memory = header.as_ref().inner.as_ref();
+        let references = header.as_ref().references();
+        if memory.shared_last.block() == Some(header) && memory.is_owner() {
+            references - memory.shared_last.count()
+        } else {
+            references
+        }
     }
 }
 
@@ -298,6 +449,15 @@ impl Block {
     pub fn share(self) -> SharedBlock {
         let header = self.header;
         core::mem::forget(self);
+        // SAFETY: the block keeps header and memory alive.
+        let memory = unsafe { header.as_ref().inner.as_ref() };
+        if memory.is_owner() {
+            // Nobody else knows the block yet, so its count is a plain store.
+            memory.shared_last.flush();
+            // SAFETY: the header is alive.
+            unsafe { header.as_ref() }.set_references(1 + STOCK);
+            memory.shared_last.fill(header, STOCK);
+        }
         SharedBlock { header }
     }
 }
@@ -305,7 +465,7 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         // SAFETY: the block owns the one reference.
-        unsafe { put(self.header) };
+        unsafe { put_directly(self.header) };
     }
 }
 
@@ -391,7 +551,7 @@ impl SharedBlock {
     #[must_use]
     pub fn references(&self) -> u32 {
         // SAFETY: this reference keeps the header alive.
-        unsafe { self.header.as_ref() }.references()
+        unsafe { references(self.header) }
     }
 
     /// The writable block, if this is the only reference; otherwise the reference comes back.
@@ -416,22 +576,36 @@ impl SharedBlock {
         }
         let header = self.header;
         core::mem::forget(self);
+        // SAFETY: the reference keeps header and memory alive, and it is the only one but for those in stock.
+        unsafe {
+            let memory = header.as_ref().inner.as_ref();
+            if header.as_ref().references() != 1 {
+                memory.shared_last.empty();
+                header.as_ref().set_references(1);
+            }
+        }
         Ok(Block { header })
     }
 }
 
 impl Clone for SharedBlock {
     fn clone(&self) -> Self {
-        // SAFETY: this reference keeps the header alive.
-        unsafe { self.header.as_ref() }.get(1);
+        // SAFETY: this reference keeps header and memory alive.
+        unsafe {
+            let memory = self.header.as_ref().inner.as_ref();
+            get(memory, self.header, memory.is_owner());
+        }
         Self { header: self.header }
     }
 }
 
 impl Drop for SharedBlock {
     fn drop(&mut self) {
-        // SAFETY: this handle owns one reference.
-        unsafe { put(self.header) };
+        // SAFETY: this handle owns one reference. Its block, alive until `put` is done with the memory, keeps that alive.
+        unsafe {
+            let memory = self.header.as_ref().inner;
+            put(memory.as_ref(), self.header, memory.as_ref().is_owner());
+        }
     }
 }
 

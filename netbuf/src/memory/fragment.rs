@@ -8,13 +8,12 @@
 //! The allocator belongs to the owner context. Others get a head from a slab cache.
 
 use core::cell::Cell;
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 
-use super::block::{self, BlockHeader};
+use super::block::{self, BlockHeader, Stock};
 use super::pool::{self, PoolInner};
 use super::{Inner, OutOfMemory};
 use crate::page_source::{PageBlock, Zone};
-use crate::sync::{AtomicPtr, Ordering};
 
 /// Blocks of 32 KiB, as Linux takes them.
 const ORDER: u8 = 3;
@@ -26,27 +25,21 @@ const STOCK: u32 = 128;
 const KEEP: usize = 64;
 
 pub(crate) struct FragmentAllocator {
-    current: AtomicPtr<BlockHeader>,
+    /// The current block, and references to it.
+    stock: Stock,
     /// Bytes of the current block that are not given out: its first ones.
     room: Cell<usize>,
-    /// References to the current block that the allocator holds; at least one.
-    stock: Cell<u32>,
     pool: PoolInner,
 }
 
 impl FragmentAllocator {
     pub(crate) fn new(inner: NonNull<Inner>) -> Self {
-        Self {
-            current: AtomicPtr::new(ptr::null_mut()),
-            room: Cell::new(0),
-            stock: Cell::new(0),
-            pool: PoolInner::new(inner, KEEP),
-        }
+        Self { stock: Stock::new(), room: Cell::new(0), pool: PoolInner::new(inner, KEEP) }
     }
 
     /// Blocks that only the allocator keeps.
     pub(crate) fn internal_blocks(&self) -> usize {
-        self.pool.idle() + usize::from(!self.current.load(Ordering::Acquire).is_null())
+        self.pool.idle() + usize::from(self.stock.block().is_some())
     }
 
     /// A fragment of `bytes` bytes (a multiple of the cache line) with one reference to its block.
@@ -60,18 +53,28 @@ impl FragmentAllocator {
         inner: NonNull<Inner>,
         bytes: usize,
     ) -> Result<(NonNull<u8>, NonNull<BlockHeader>), OutOfMemory> {
-        if self.room.get() < bytes || self.stock.get() < 2 {
-            // SAFETY: by contract.
-            unsafe { self.refill(inner, bytes)? };
+        if self.room.get() >= bytes
+            && let Some(header) = self.stock.block()
+            && self.stock.take(header)
+        {
+            // SAFETY: the reference just taken keeps the block alive.
+            return Ok((unsafe { self.cut(header, bytes) }, header));
         }
+        // SAFETY: by contract.
+        let header = unsafe { self.refill(inner, bytes)? };
+        // A refilled stock has references to spare.
+        self.stock.take(header);
+        // SAFETY: as above.
+        Ok((unsafe { self.cut(header, bytes) }, header))
+    }
+
+    /// The last `bytes` bytes of the room.
+    #[inline]
+    unsafe fn cut(&self, header: NonNull<BlockHeader>, bytes: usize) -> NonNull<u8> {
         let room = self.room.get() - bytes;
         self.room.set(room);
-        self.stock.set(self.stock.get() - 1);
-        // SAFETY: after a refill there is a current block, and `room` lies within it.
-        unsafe {
-            let header = NonNull::new_unchecked(self.current.load(Ordering::Relaxed));
-            Ok((header.as_ref().block.pointer.add(room), header))
-        }
+        // SAFETY: the room lies within the current block, which the caller keeps alive.
+        unsafe { header.as_ref().block.pointer.add(room) }
     }
 
     /// Gives back the reference of a fragment that died.
@@ -82,57 +85,46 @@ impl FragmentAllocator {
     /// the memory.
     #[inline]
     pub(crate) unsafe fn free(&self, header: NonNull<BlockHeader>, owner: bool) {
-        if owner && self.current.load(Ordering::Relaxed) == header.as_ptr() {
-            self.stock.set(self.stock.get() + 1);
+        if owner && self.stock.block() == Some(header) {
+            self.stock.add(1);
         } else {
             // SAFETY: by contract.
-            unsafe { block::put(header) };
+            unsafe { block::put_directly(header) };
         }
     }
 
+    /// Makes room for `bytes` bytes and a stock of references; returns the current block.
     #[cold]
-    unsafe fn refill(&self, inner: NonNull<Inner>, bytes: usize) -> Result<(), OutOfMemory> {
-        if let Some(header) = NonNull::new(self.current.load(Ordering::Relaxed)) {
+    unsafe fn refill(
+        &self,
+        inner: NonNull<Inner>,
+        bytes: usize,
+    ) -> Result<NonNull<BlockHeader>, OutOfMemory> {
+        if let Some(current) = self.stock.block() {
             // SAFETY: the stock keeps the current block alive.
-            let header = unsafe { header.as_ref() };
-            if self.stock.get() < 2 {
-                header.get(STOCK);
-                self.stock.set(self.stock.get() + STOCK);
-            }
-            if self.room.get() >= bytes {
-                return Ok(());
-            }
-            if header.references() == self.stock.get() {
+            let header = unsafe { current.as_ref() };
+            if self.room.get() < bytes && self.stock.has_all() {
                 // Every fragment is gone: begin again at the end.
                 self.room.set(header.block.len());
-                return Ok(());
+            }
+            if self.room.get() >= bytes {
+                if self.stock.count() < 2 {
+                    header.add_references(STOCK);
+                    self.stock.add(STOCK);
+                }
+                return Ok(current);
             }
         }
         // SAFETY: the pool lives in `inner`, which the caller keeps alive.
         let next = unsafe { pool::take(NonNull::from(&self.pool), inner, ORDER, Zone::Normal)? };
-        self.retire_current();
-        // SAFETY: the header is new, with one reference that is ours.
+        // The last fragment of the block so far brings it to the pool.
+        self.stock.flush();
+        // SAFETY: the header is new, with one reference that is ours; nobody else knows it.
         let header = unsafe { next.as_ref() };
-        header.get(STOCK - 1);
-        self.stock.set(STOCK);
+        header.set_references(STOCK);
+        self.stock.fill(next, STOCK);
         self.room.set(header.block.len());
-        self.current.store(next.as_ptr(), Ordering::Release);
-        Ok(())
-    }
-
-    /// Lets go of the current block; the last of its fragments brings it to the pool.
-    fn retire_current(&self) {
-        let current = self.current.swap(ptr::null_mut(), Ordering::Relaxed);
-        if let Some(header) = NonNull::new(current) {
-            let stock = self.stock.replace(0);
-            self.room.set(0);
-            // SAFETY: the stock was ours to give up; when nothing is left the block is nobody's.
-            unsafe {
-                if header.as_ref().drop_references(stock) {
-                    block::retire(header);
-                }
-            }
-        }
+        Ok(next)
     }
 
     /// Gives the pages of all blocks to `release`, and forgets the headers.
@@ -141,8 +133,7 @@ impl FragmentAllocator {
     ///
     /// The memory is being torn down: no fragment is in use, and the headers' slabs go later.
     pub(crate) unsafe fn tear_down(&self, mut release: impl FnMut(PageBlock)) {
-        let current = self.current.swap(ptr::null_mut(), Ordering::Acquire);
-        if let Some(header) = NonNull::new(current) {
+        if let Some((header, _)) = self.stock.empty() {
             // SAFETY: the stock keeps the current block's header alive.
             release(unsafe { header.as_ref() }.block);
         }
@@ -152,11 +143,9 @@ impl FragmentAllocator {
 
     /// Gives the idle blocks back to the page source; returns how many. Only for the owner.
     pub(crate) fn shrink(&self) -> usize {
-        if let Some(header) = NonNull::new(self.current.load(Ordering::Relaxed))
-            // SAFETY: the stock keeps the current block alive.
-            && unsafe { header.as_ref() }.references() == self.stock.get()
-        {
-            self.retire_current();
+        if self.stock.has_all() {
+            self.room.set(0);
+            self.stock.flush();
         }
         self.pool.release_idle()
     }

@@ -17,9 +17,9 @@ use crate::error::OutOfMemory;
 use crate::page_source::{PAGE_SIZE, PageBlock, PageSource, Zone};
 use crate::sync::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, SpinLock};
 
-use block::BlockHeader;
+use block::{BlockHeader, Stock};
 use fragment::FragmentAllocator;
-use slab::{BLOCK_HEADER_CACHE, CACHE_COUNT, CACHES, CacheIndex, Counter, LocalList, SharedCache};
+use slab::{BLOCK_HEADER_CACHE, CACHE_COUNT, CACHES, CacheIndex, Counter, Magazine, SharedCache};
 
 pub use statistics::{CacheInformation, MemoryTables, Statistics};
 
@@ -30,8 +30,10 @@ const REFILL: usize = 64;
 pub(crate) struct Inner {
     /// The context that may use `local` and `fragments`: the one that made the memory.
     owner: usize,
-    local: [LocalList; CACHE_COUNT],
+    local: [Magazine; CACHE_COUNT],
     pub(crate) fragments: FragmentAllocator,
+    /// References to the block that was shared last.
+    pub(crate) shared_last: Stock,
     handles: AtomicUsize,
     /// The last handle is gone: whoever frees the last object tears everything down.
     orphaned: AtomicBool,
@@ -51,7 +53,7 @@ impl Inner {
     /// Whether the caller is the context that this memory belongs to.
     #[inline]
     pub(crate) fn is_owner(&self) -> bool {
-        context::current() == self.owner
+        context::is(self.owner)
     }
 
     /// An object of `cache`. Its bytes are initialised, their values are arbitrary.
@@ -84,8 +86,6 @@ impl Inner {
         let object = shared[cache].pop().ok_or(OutOfMemory { bytes: kind.object_size })?;
         if owner {
             shared[cache].give_to(&self.local[cache], REFILL);
-        } else {
-            self.local[cache].set_limit();
         }
         Ok(object)
     }
@@ -114,12 +114,36 @@ impl Inner {
         }
     }
 
+    /// Takes a head and a single descriptor back at once, if the owner's magazines have room; otherwise nothing happens.
+    ///
+    /// # Safety
+    ///
+    /// As for [`free`](Self::free) for both objects, the caller being the owner.
+    #[inline(always)]
+    pub(crate) unsafe fn free_both(
+        &self,
+        cache: CacheIndex,
+        head: NonNull<u8>,
+        descriptor: NonNull<u8>,
+    ) -> bool {
+        let (heads, descriptors) = (&self.local[cache], &self.local[slab::DESCRIPTOR_CACHE]);
+        if self.orphaned.load(Ordering::Relaxed) || heads.is_full() || descriptors.is_full() {
+            return false;
+        }
+        // SAFETY: by contract, and there is room.
+        unsafe {
+            heads.push(head);
+            descriptors.push(descriptor);
+        }
+        true
+    }
+
     #[cold]
     unsafe fn free_shared(this: NonNull<Self>, cache: CacheIndex, object: NonNull<u8>) {
         // SAFETY: the memory lives as long as the object is not on a free list.
         let inner = unsafe { this.as_ref() };
         if inner.orphaned.load(Ordering::Relaxed) {
-            inner.free_deferred();
+            inner.settle();
         }
         let mut shared = inner.shared.lock();
         // SAFETY: by contract the object is free now and belongs to this cache.
@@ -241,6 +265,35 @@ impl Inner {
         self.total_objects[cache].load(Ordering::Relaxed).saturating_sub(free)
     }
 
+    /// Frees what interrupt handlers left, and a block of which nobody but the stock has references.
+    ///
+    /// The stock is the owner's. Another context may touch it only when the owner cannot be using it: when no handle,
+    /// no buffer and no block outside the memory is left but the one in stock.
+    fn settle(&self) {
+        self.free_deferred();
+        if self.shared_last.block().is_none() {
+            return;
+        }
+        let alone = || {
+            let shared = self.lock_shared();
+            self.handles.load(Ordering::Acquire) == 0
+                && self.in_use(slab::DESCRIPTOR_CACHE, &shared) == 0
+                && self.in_use(slab::FCLONE_CACHE, &shared) == 0
+                && self.in_use(BLOCK_HEADER_CACHE, &shared) == self.fragments.internal_blocks() + 1
+        };
+        if self.is_owner() || alone() {
+            self.retire_stock();
+        }
+    }
+
+    /// Retires the block in stock if nobody else has references to it: the last of them died in another context, which
+    /// could not know. Only for the owner.
+    pub(crate) fn retire_stock(&self) {
+        if self.shared_last.has_all() {
+            self.shared_last.flush();
+        }
+    }
+
     /// Releases everything if no object is in use, once the last handle is gone.
     ///
     /// Whoever puts an object on a list looks for this under the same hold of the lock, so exactly one context sees the
@@ -329,8 +382,9 @@ impl Memory {
                     context::UNKNOWN | context::INTERRUPT => usize::MAX,
                     owner => owner,
                 },
-                local: core::array::from_fn(|_| LocalList::new()),
+                local: core::array::from_fn(|_| Magazine::new()),
                 fragments: FragmentAllocator::new(inner),
+                shared_last: Stock::new(),
                 handles: AtomicUsize::new(1),
                 orphaned: AtomicBool::new(false),
                 shared: SpinLock::new([const { SharedCache::new() }; CACHE_COUNT]),
@@ -414,7 +468,7 @@ impl Drop for Memory {
     fn drop(&mut self) {
         let inner = self.inner();
         if inner.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
-            inner.free_deferred();
+            inner.settle();
             let shared = inner.shared.lock();
             inner.orphaned.store(true, Ordering::SeqCst);
             // SAFETY: the lock is held, and this was the last handle.

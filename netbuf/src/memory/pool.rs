@@ -195,6 +195,10 @@ impl BlockPool {
     }
 
     fn pool(&self) -> &PoolInner {
+        let memory = self.memory.inner();
+        if memory.is_owner() {
+            memory.retire_stock();
+        }
         // SAFETY: the handle keeps the pool alive.
         unsafe { self.pool.as_ref() }
     }
@@ -216,7 +220,8 @@ impl BlockPool {
     pub fn take(&self) -> Result<Block, OutOfMemory> {
         // SAFETY: the handle keeps the pool alive, `memory` the memory; the header comes with the one reference.
         unsafe {
-            let header = take(self.pool, self.memory.inner_pointer(), self.order, self.zone)?;
+            let header =
+                take(NonNull::from(self.pool()), self.memory.inner_pointer(), self.order, self.zone)?;
             Ok(Block::from_header(header))
         }
     }

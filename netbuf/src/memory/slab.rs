@@ -3,9 +3,9 @@
 //! A slab is a page block with a [`SlabHeader`] at its start and objects behind it. Since a block is aligned to its own
 //! size, the header is found from an object by masking. Free objects are chained through their first word.
 //!
-//! Each cache has two lists of free objects: the *local* one belongs to the context that made the memory and needs no
-//! atomic instruction; the *shared* one, behind the memory's lock, serves every other context. When one runs dry it
-//! takes over what the other has to spare before a new slab is cut.
+//! Each cache keeps free objects in two places: a *magazine* that belongs to the context that made the memory and needs
+//! no atomic instruction, and a *shared* list behind the memory's lock, which serves every other context. An empty
+//! magazine is loaded from the shared list, a full one gives half of what it has.
 
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
@@ -104,61 +104,55 @@ pub(crate) unsafe fn block_of(cache: CacheIndex, object: *mut u8) -> PageBlock {
     unsafe { (*slab_of(cache, object)).block }
 }
 
-/// Free objects of one cache that only the owner context touches.
-pub(crate) struct LocalList {
-    head: Cell<*mut u8>,
-    /// Objects in the list. Written by the owner alone; an atomic because statistics may read it from elsewhere.
+/// Free objects that the owner has at hand in each cache.
+pub(crate) const MAGAZINE: usize = 128;
+
+/// Free objects of one cache that only the owner context touches: a magazine, as Bonwick calls it. Taking one and
+/// putting one back touches neither the object nor an atomic instruction.
+pub(crate) struct Magazine {
+    /// Objects in it. Written by the owner alone; an atomic because statistics may read it from elsewhere.
     len: AtomicU32,
-    /// Beyond this many the list gives half to the shared one. No limit until another context allocates.
-    limit: AtomicU32,
+    objects: [Cell<*mut u8>; MAGAZINE],
 }
 
-/// What a list keeps when other contexts allocate from the same cache.
-const LIMIT_WHEN_SHARED: u32 = 256;
-
-impl LocalList {
+impl Magazine {
     pub(crate) fn new() -> Self {
-        Self { head: Cell::new(ptr::null_mut()), len: AtomicU32::new(0), limit: AtomicU32::new(u32::MAX) }
+        Self { len: AtomicU32::new(0), objects: [const { Cell::new(ptr::null_mut()) }; MAGAZINE] }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.len.load(Ordering::Acquire) as usize
     }
 
-    /// Takes an object off the list.
-    #[inline]
+    /// Takes an object out.
+    #[inline(always)]
     pub(crate) fn pop(&self) -> Option<NonNull<u8>> {
-        let object = NonNull::new(self.head.get())?;
-        // SAFETY: an object on the list is free memory whose first word is the link.
-        self.head.set(unsafe { object.cast::<*mut u8>().read() });
-        self.len.store(self.len.load(Ordering::Relaxed).wrapping_sub(1), Ordering::Relaxed);
-        Some(object)
+        let len = (self.len.load(Ordering::Relaxed) as usize).wrapping_sub(1);
+        let object = self.objects.get(len)?.get();
+        self.len.store(len as u32, Ordering::Relaxed);
+        // SAFETY: the first `len` places hold objects.
+        Some(unsafe { NonNull::new_unchecked(object) })
     }
 
-    /// Whether the list should give objects to the shared one before it takes more.
-    #[inline]
+    /// Whether it must give objects to the shared list before it can take more.
+    #[inline(always)]
     pub(crate) fn is_full(&self) -> bool {
-        self.len.load(Ordering::Relaxed) >= self.limit.load(Ordering::Relaxed)
+        self.len.load(Ordering::Relaxed) as usize >= MAGAZINE
     }
 
-    /// Puts an object on the list. The memory may be torn down by another context right afterwards.
+    /// Puts an object in. The memory may be torn down by another context right afterwards.
     ///
     /// # Safety
     ///
-    /// `object` belongs to this cache, nobody uses it, and it is not on a list.
-    #[inline]
+    /// It is not full; `object` belongs to this cache, nobody uses it, and it is not free yet.
+    #[inline(always)]
     pub(crate) unsafe fn push(&self, object: NonNull<u8>) {
-        // SAFETY: by contract the object is free memory; a free object's first word is the link.
-        unsafe { object.cast::<*mut u8>().write(self.head.get()) };
-        self.head.set(object.as_ptr());
-        let len = self.len.load(Ordering::Relaxed).wrapping_add(1);
+        let len = self.len.load(Ordering::Relaxed);
+        debug_assert!((len as usize) < MAGAZINE);
+        // SAFETY: by contract there is room.
+        unsafe { self.objects.get_unchecked(len as usize) }.set(object.as_ptr());
         // Release: whoever reads this length and finds that nothing is alive any more may tear the memory down.
-        self.len.store(len, Ordering::Release);
-    }
-
-    /// Another context allocates from the cache: do not hoard.
-    pub(crate) fn set_limit(&self) {
-        self.limit.store(LIMIT_WHEN_SHARED, Ordering::Relaxed);
+        self.len.store(len + 1, Ordering::Release);
     }
 }
 
@@ -227,16 +221,16 @@ impl SharedCache {
     }
 
     /// Moves up to `most` objects to the owner's list.
-    pub(crate) fn give_to(&mut self, local: &LocalList, most: usize) {
-        for _ in 0..most {
+    pub(crate) fn give_to(&mut self, local: &Magazine, most: usize) {
+        for _ in 0..most.min(MAGAZINE - local.len()) {
             let Some(object) = self.pop() else { break };
-            // SAFETY: it came off the shared list of the same cache.
+            // SAFETY: it came off the shared list of the same cache, and there is room.
             unsafe { local.push(object) };
         }
     }
 
     /// Takes up to `most` objects from the owner's list.
-    pub(crate) fn take_from(&mut self, local: &LocalList, most: usize) {
+    pub(crate) fn take_from(&mut self, local: &Magazine, most: usize) {
         for _ in 0..most {
             let Some(object) = local.pop() else { break };
             // SAFETY: it came off the owner's list of the same cache.

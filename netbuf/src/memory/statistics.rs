@@ -49,6 +49,9 @@ pub struct CacheInformation {
 
 impl Inner {
     fn statistics(&self) -> Statistics {
+        if self.is_owner() {
+            self.retire_stock();
+        }
         let shared = self.lock_shared();
         let in_use = |cache| self.in_use(cache, &shared);
         let mut statistics = Statistics {
