@@ -30,6 +30,9 @@ use crate::symbols;
 /// Console lines shown when something went wrong.
 const SHOWN_LINES: usize = 30;
 
+/// How often the power button is pressed until the guest feels it.
+const PRESS_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A pause between two looks at a guest that nothing else waits for.
 const GLANCE: Duration = Duration::from_millis(2);
 
@@ -317,21 +320,25 @@ impl Guest {
         self.monitor.as_mut().ok_or_else(|| Error::Monitor("it could not be reached before".into()))
     }
 
-    /// Presses the power button and waits until QEMU has ended; `between` as in [`Guest::wait_until`].
+    /// Presses the power button, again and again, until QEMU has ended; `between` as in [`Guest::wait_until`]. A guest
+    /// that is still booting does not feel the first press.
     ///
     /// # Errors
     ///
     /// [`Error::GuestDied`] when the guest ends for another reason, [`Error::GuestStalled`] when it does not end.
     pub fn shut_down(&mut self, limit: Duration, between: &mut dyn FnMut()) -> Result<(), Error> {
-        if self.exit_status().is_none() {
-            // A guest that ends at this very moment is judged below.
-            let _ = self.press_power_button();
-        }
         let deadline = Instant::now() + limit;
+        let mut next_press = Instant::now();
         while self.exit_status().is_none() {
-            if Instant::now() >= deadline {
+            let now = Instant::now();
+            if now >= deadline {
                 let console = self.transcript().last_lines(SHOWN_LINES);
                 return Err(Error::GuestStalled { waiting_for: "the power-off".into(), console });
+            }
+            if now >= next_press {
+                // A guest that ends at this very moment is judged below.
+                let _ = self.press_power_button();
+                next_press = now + PRESS_INTERVAL;
             }
             between();
         }

@@ -243,13 +243,13 @@ fn run_held(
     image: &Image,
     taps: &[Tap],
 ) -> Result<RunOutcome, Error> {
-    let begin = Instant::now();
     let (mut guest, mut hosts) = if taps.is_empty() {
         let wired = WiredGuest::start(qemu, configuration)?;
         (wired.guest, wired.hosts)
     } else {
         (Guest::start(qemu, configuration)?.0, Vec::new())
     };
+    let begin = guest.started();
     let stop = &*on_signal()?;
     for tap in taps {
         // If QEMU could not attach to it, its own words say more than ours.

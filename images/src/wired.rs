@@ -13,7 +13,7 @@ use crate::guest::{Guest, GuestConfiguration};
 use crate::qemu::Qemu;
 
 /// How long a guest may take to get its addresses: generous, only against a hang.
-pub const BOOT_LIMIT: Duration = Duration::from_secs(120);
+pub const BOOT_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long a guest may take to power off: generous, only against a hang.
 pub const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);

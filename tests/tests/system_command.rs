@@ -1,0 +1,129 @@
+//! `skiff` as a user runs it.
+#![allow(clippy::unwrap_used, reason = "a test may end by a panic")]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use images::guest::{GuestConfiguration, process_runs};
+use images::nic::Nic;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use skiff_tests::command::skiff;
+use skiff_tests::guest::{boot, configuration, ping, power_off};
+
+fn run(arguments: &[&str]) -> Output {
+    skiff().args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn json_is_one_object_on_one_line_with_the_figures_of_the_run() {
+    let output = run(&["run", "--count", "20", "--interval", "5ms", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let printed = text(&output.stdout);
+    assert_eq!(printed.lines().count(), 1, "{printed}");
+    let summary: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(
+        (&summary["nic"], &summary["sent"], &summary["received"]),
+        (&"virtio".into(), &20.into(), &20.into())
+    );
+    let times = &summary["rtt_us"];
+    let time = |name: &str| times[name].as_f64().unwrap();
+    assert!(0.0 < time("min") && time("min") <= time("median"), "{times}");
+    assert!(time("median") <= time("p99") && time("p99") <= time("max"), "{times}");
+    let entry = summary["guest_entry_to_first_reply_ms"].as_f64().unwrap();
+    assert!(0.0 < entry && entry < summary["vmm_to_first_reply_ms"].as_f64().unwrap(), "{summary}");
+    assert!(summary["image_bytes"].as_u64().unwrap() > 0);
+    assert!(summary["guest_memory_bytes"].as_u64().unwrap() <= 32 << 20);
+    assert_eq!(summary["counters"]["echo_replies"], 20);
+    assert_eq!(output.stderr, b"", "no progress where there is no terminal");
+}
+
+#[test]
+fn replies_are_printed_as_ping_prints_them_and_a_summary_follows() {
+    let output = run(&["--count", "3", "--interval", "10ms", "--size", "100"]);
+    let printed = text(&output.stdout);
+    assert!(output.status.success(), "{printed}{}", text(&output.stderr));
+    assert!(printed.contains("108 bytes from 10.0.0.2: icmp_seq=3 ttl=64 time="), "{printed}");
+    assert!(printed.contains("3 sent, 3 received, 0 lost"), "{printed}");
+}
+
+#[test]
+fn several_cards_are_all_flooded() {
+    let cards = ["--nic", "virtio", "--nic", "virtio-transitional"];
+    let output = run(&[&["run", "--flood", "--count", "500", "--json"], &cards[..]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let summary: Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+    assert_eq!((&summary["sent"], &summary["received"]), (&1000.into(), &1000.into()));
+    assert_eq!(summary["counters"]["eth1.echo_replies"], 500);
+}
+
+#[test]
+fn wrong_arguments_are_told_from_lost_pings_by_the_exit_status() {
+    assert_eq!(run(&["run", "--size", "65508"]).status.code(), Some(2));
+    assert_eq!(run(&["run", "--nic", "ne2000"]).status.code(), Some(2));
+    assert_eq!(run(&["run", "--tap", "a", "--nic", "virtio", "--nic", "virtio"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_written_image_boots_and_keeps_its_options() {
+    let folder = std::env::temp_dir().join(format!("skiff-image-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let out = folder.join("skiff.elf");
+    let options = "ip=10.0.0.42/24 gw=10.0.0.1";
+    let output = run(&["image", "--format", "elf", "--out", out.to_str().unwrap(), "--cmdline", options]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(folder.join("skiff.elf.debug").exists());
+    let mut guest = boot(&GuestConfiguration {
+        image: out,
+        unstripped: folder.join("skiff.elf.debug"),
+        ..configuration(&[Nic::Virtio])
+    });
+    assert_eq!(guest.address(0).unwrap().octets(), [10, 0, 0, 42]);
+    ping(&mut guest, 3, 56, 1);
+    power_off(guest);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// The process ids of the children of a process.
+fn children(parent: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{parent}/task")).unwrap();
+    tasks
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok())
+        .flat_map(|list| list.split_ascii_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<u32>>())
+        .collect()
+}
+
+#[test]
+fn qemu_does_not_outlive_a_skiff_that_is_killed() {
+    let mut child = skiff().args(["run", "--count", "100000"]).stdout(Stdio::piped()).spawn().unwrap();
+    // With the first reply QEMU surely runs.
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let started = children(child.id());
+    assert!(!started.is_empty());
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGKILL).unwrap();
+    child.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while started.iter().any(|id| process_runs(*id)) {
+        assert!(Instant::now() < deadline, "{started:?} outlived skiff");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn an_interrupt_ends_the_run_in_order_with_its_summary() {
+    let mut child = skiff().args(["run", "--count", "100000"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    output.next().unwrap().unwrap();
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let rest: Vec<String> = output.map_while(Result::ok).collect();
+    assert!(rest.iter().any(|line| line.starts_with("pings") && line.ends_with(", 0 lost")), "{rest:?}");
+    assert!(child.wait().unwrap().success());
+}
