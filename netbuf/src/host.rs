@@ -55,6 +55,8 @@ struct State {
     releases: u64,
     fail_at: Option<u64>,
     fail_from: Option<u64>,
+    objects: u64,
+    fail_object: Option<u64>,
 }
 
 /// Pages from the system allocator.
@@ -104,6 +106,8 @@ impl HostPages {
             releases: 0,
             fail_at: None,
             fail_from: None,
+            objects: 0,
+            fail_object: None,
         };
         Arc::new(Self { state: Mutex::new(state) })
     }
@@ -154,6 +158,35 @@ impl HostPages {
         let mut state = self.state();
         state.fail_at = None;
         state.fail_from = None;
+        state.fail_object = None;
+    }
+
+    /// Makes the memory's allocation number `index` from now on fail although there are free objects, 0 being the
+    /// next one. Only allocations that take the memory's lock are counted: all of them in a memory that belongs to no
+    /// context.
+    ///
+    /// ```
+    /// # use netbuf::{Memory, NetBuf, host::HostPages};
+    /// let pages = HostPages::new();
+    /// let memory = Memory::unowned(pages.clone())?;
+    /// pages.fail_object(1);
+    /// assert!(NetBuf::alloc(&memory, 64).is_err()); // the head came, the descriptor did not
+    /// assert_eq!(memory.statistics().live_slab_objects, 0);
+    /// # Ok::<(), netbuf::OutOfMemory>(())
+    /// ```
+    pub fn fail_object(&self, index: u64) {
+        let mut state = self.state();
+        state.fail_object = Some(state.objects + index);
+    }
+
+    /// Objects asked for so far, where that is counted: see [`fail_object`](Self::fail_object).
+    ///
+    /// ```
+    /// assert_eq!(netbuf::host::HostPages::new().objects(), 0);
+    /// ```
+    #[must_use]
+    pub fn objects(&self) -> u64 {
+        self.state().objects
     }
 
     /// Blocks given out and not back.
@@ -313,6 +346,13 @@ unsafe impl PageSource for HostPages {
             // SAFETY: the block came from `alloc` with this layout and was live until now.
             unsafe { dealloc(block.pointer.as_ptr(), layout) };
         }
+    }
+
+    fn permits_object(&self, _bytes: usize) -> bool {
+        let mut state = self.state();
+        let index = state.objects;
+        state.objects += 1;
+        state.fail_object != Some(index)
     }
 
     fn free_blocks(&self, zone: Zone, order: u8) -> usize {

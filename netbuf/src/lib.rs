@@ -6,9 +6,11 @@ extern crate alloc;
 
 mod buffer;
 pub mod context;
+mod cursor;
 mod error;
 #[cfg(feature = "host")]
 pub mod host;
+mod locked_queue;
 mod memory;
 mod page_source;
 mod queue;
@@ -19,7 +21,9 @@ pub use buffer::{
     MemoryOwner, NetBuf, PacketType, RECEIVE_HEADROOM, ReceivePattern, SharedNetBuf, checksum, combine, fold,
     update,
 };
+pub use cursor::Cursor;
 pub use error::{Error, OutOfMemory, Shared};
+pub use locked_queue::LockedQueue;
 pub use memory::block::{Block, SharedBlock};
 pub use memory::pool::BlockPool;
 pub use memory::{CacheInformation, Memory, MemoryTables, Statistics};

@@ -1,6 +1,7 @@
 //! Queues of buffers: Linux's `sk_buff_head`.
 //!
-//! The links lie in the descriptors, so that nothing is allocated and everything but walking is O(1).
+//! The links lie in the descriptors, so that nothing is allocated and everything but walking is O(1). Buffers in a queue
+//! can be looked at in place, and changed by taking them out and putting them back.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -21,8 +22,8 @@ use crate::buffer::{Descriptor, NetBuf};
 /// # Ok::<(), netbuf::Error>(())
 /// ```
 pub struct Queue {
-    first: *mut Descriptor,
-    last: *mut Descriptor,
+    pub(crate) first: *mut Descriptor,
+    pub(crate) last: *mut Descriptor,
     len: usize,
 }
 
@@ -70,7 +71,7 @@ impl Queue {
     ///
     /// The descriptor is the caller's; the neighbours are neighbours in this queue.
     #[inline]
-    unsafe fn link(
+    pub(crate) unsafe fn link(
         &mut self,
         descriptor: NonNull<Descriptor>,
         previous: *mut Descriptor,
@@ -98,7 +99,7 @@ impl Queue {
     ///
     /// The descriptor is in this queue.
     #[inline]
-    unsafe fn unlink(&mut self, descriptor: NonNull<Descriptor>) -> NetBuf {
+    pub(crate) unsafe fn unlink(&mut self, descriptor: NonNull<Descriptor>) -> NetBuf {
         // SAFETY: by contract; the queue owns its descriptors, and gives this one away.
         unsafe {
             let (previous, next) = ((*descriptor.as_ptr()).previous, (*descriptor.as_ptr()).next);

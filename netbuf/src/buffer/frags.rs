@@ -219,6 +219,7 @@ impl NetBuf {
         if self.is_cloned() || self.descriptor().room_behind() < more {
             self.expand_head(0, more.saturating_sub(self.descriptor().room_behind()))?;
         }
+        self.unshare_member_at(count)?;
         let descriptor = self.descriptor();
         // SAFETY: there are `more` bytes behind the linear data, the head is this buffer's alone, and no piece of the
         // packet lies there.

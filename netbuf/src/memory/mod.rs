@@ -23,6 +23,9 @@ use slab::{BLOCK_HEADER_CACHE, CACHE_COUNT, CACHES, CacheIndex, Counter, Magazin
 
 pub use statistics::{CacheInformation, MemoryTables, Statistics};
 
+/// The owner of a memory that belongs to no context.
+const NOBODY: usize = usize::MAX;
+
 /// Objects that the owner's list takes from the shared one at a time.
 const REFILL: usize = 64;
 
@@ -74,6 +77,9 @@ impl Inner {
             return Ok(object);
         }
         let kind = &CACHES[cache];
+        if !self.source.permits_object(kind.object_size) {
+            return Err(OutOfMemory { bytes: kind.object_size });
+        }
         let mut shared = self.shared.lock();
         if shared[cache].len() == 0 {
             let block = self
@@ -265,23 +271,10 @@ impl Inner {
         self.total_objects[cache].load(Ordering::Relaxed).saturating_sub(free)
     }
 
-    /// Frees what interrupt handlers left, and a block of which nobody but the stock has references.
-    ///
-    /// The stock is the owner's. Another context may touch it only when the owner cannot be using it: when no handle,
-    /// no buffer and no block outside the memory is left but the one in stock.
+    /// Frees what interrupt handlers left, and, for the owner, the block in stock if nobody else has references to it.
     fn settle(&self) {
         self.free_deferred();
-        if self.shared_last.block().is_none() {
-            return;
-        }
-        let alone = || {
-            let shared = self.lock_shared();
-            self.handles.load(Ordering::Acquire) == 0
-                && self.in_use(slab::DESCRIPTOR_CACHE, &shared) == 0
-                && self.in_use(slab::FCLONE_CACHE, &shared) == 0
-                && self.in_use(BLOCK_HEADER_CACHE, &shared) == self.fragments.internal_blocks() + 1
-        };
-        if self.is_owner() || alone() {
+        if self.is_owner() {
             self.retire_stock();
         }
     }
@@ -292,6 +285,17 @@ impl Inner {
         if self.shared_last.has_all() {
             self.shared_last.flush();
         }
+    }
+
+    /// The block in stock, if nothing else of this memory is left: no buffer, no other block, no other reference. The
+    /// last reference died in another context then, which had to leave it. The owner cannot be using its stock, for it
+    /// would need one of those.
+    fn abandoned_stock(&self, shared: &[SharedCache; CACHE_COUNT]) -> Option<NonNull<BlockHeader>> {
+        let header = self.shared_last.block()?;
+        let alone = self.in_use(slab::DESCRIPTOR_CACHE, shared) == 0
+            && self.in_use(slab::FCLONE_CACHE, shared) == 0
+            && self.in_use(BLOCK_HEADER_CACHE, shared) == self.fragments.internal_blocks() + 1;
+        (alone && self.shared_last.has_all()).then_some(header)
     }
 
     /// Releases everything if no object is in use, once the last handle is gone.
@@ -307,11 +311,21 @@ impl Inner {
     unsafe fn tear_down_if_unused(this: NonNull<Self>, mut shared: SharedCaches<'_>) {
         // SAFETY: alive until the last line, by contract.
         let inner = unsafe { this.as_ref() };
-        for cache in 0..CACHE_COUNT {
-            let internal = if cache == BLOCK_HEADER_CACHE { inner.fragments.internal_blocks() } else { 0 };
-            if inner.in_use(cache, &shared) != internal {
-                return;
+        let in_stock = inner.abandoned_stock(&shared);
+        let expected = |cache: CacheIndex| match in_stock {
+            // SAFETY: the stock's references keep the header alive.
+            Some(header) if cache == pool::CACHE => usize::from(!unsafe { header.as_ref() }.pool.is_null()),
+            _ if cache == BLOCK_HEADER_CACHE => {
+                inner.fragments.internal_blocks() + usize::from(in_stock.is_some())
             }
+            _ => 0,
+        };
+        if (0..CACHE_COUNT).any(|cache| inner.in_use(cache, &shared) != expected(cache)) {
+            return;
+        }
+        if let Some(header) = in_stock {
+            // SAFETY: only the stock has references to the block, and the memory with its stock ends here.
+            unsafe { inner.give_pages(header.as_ref().block) };
         }
         // SAFETY: no object is in use, so neither is a fragment; the block headers' cache goes below.
         unsafe { inner.fragments.tear_down(|block| inner.give_pages(block)) };
@@ -371,6 +385,27 @@ impl Memory {
     ///
     /// [`OutOfMemory`]: the source has not even room for the bookkeeping.
     pub fn new(source: Arc<dyn PageSource>) -> Result<Self, OutOfMemory> {
+        Self::owned_by(source, context::current())
+    }
+
+    /// A memory over `source` that belongs to no context: all of them take the lock. For memory that several threads
+    /// use alike, and for tests, whose source can so refuse each single allocation.
+    ///
+    /// ```
+    /// # use netbuf::{Memory, NetBuf, host::HostPages};
+    /// let memory = Memory::unowned(HostPages::new())?;
+    /// let buffer = NetBuf::alloc(&memory, 64)?;
+    /// # Ok::<(), netbuf::OutOfMemory>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfMemory`]: the source has not even room for the bookkeeping.
+    pub fn unowned(source: Arc<dyn PageSource>) -> Result<Self, OutOfMemory> {
+        Self::owned_by(source, context::UNKNOWN)
+    }
+
+    fn owned_by(source: Arc<dyn PageSource>, owner: usize) -> Result<Self, OutOfMemory> {
         const BYTES: usize = size_of::<Inner>();
         let order = BYTES.div_ceil(PAGE_SIZE).next_power_of_two().trailing_zeros() as u8;
         let page = source.allocate(order, Zone::Normal).ok_or(OutOfMemory { bytes: BYTES })?;
@@ -378,8 +413,8 @@ impl Memory {
         // SAFETY: the block is new, large enough and aligned to its size.
         unsafe {
             inner.write(Inner {
-                owner: match context::current() {
-                    context::UNKNOWN | context::INTERRUPT => usize::MAX,
+                owner: match owner {
+                    context::UNKNOWN | context::INTERRUPT => NOBODY,
                     owner => owner,
                 },
                 local: core::array::from_fn(|_| Magazine::new()),

@@ -8,7 +8,7 @@ use core::fmt;
 use core::ptr::{self, NonNull};
 
 use super::block::{self, Block, BlockHeader};
-use super::slab::kmalloc_index;
+use super::slab::{CacheIndex, kmalloc_index};
 use super::{Inner, Memory};
 use crate::error::OutOfMemory;
 use crate::page_source::{PageBlock, Zone};
@@ -86,12 +86,11 @@ fn release_list(mut idle: *mut BlockHeader) {
 
 const POOL_BYTES: usize = size_of::<PoolInner>();
 
-const fn pool_cache() -> usize {
-    match kmalloc_index(POOL_BYTES) {
-        Some(index) => index,
-        None => panic!("a pool's bookkeeping fits in a slab object"),
-    }
-}
+/// The cache that the bookkeeping of pools comes from.
+pub(super) const CACHE: CacheIndex = match kmalloc_index(POOL_BYTES) {
+    Some(index) => index,
+    None => panic!("a pool's bookkeeping fits in a slab object"),
+};
 
 /// A block with one reference: an idle one, or a new one from the page source.
 ///
@@ -148,7 +147,7 @@ pub(crate) unsafe fn give_back(pool: NonNull<PoolInner>, header: NonNull<BlockHe
     // out, nobody else can reach the pool.
     unsafe {
         if last {
-            Inner::free(memory, pool_cache(), pool.cast(), memory.as_ref().is_owner());
+            Inner::free(memory, CACHE, pool.cast(), memory.as_ref().is_owner());
         }
         block::release(header);
     }
@@ -188,7 +187,7 @@ impl BlockPool {
     /// [`OutOfMemory`]: no room for the pool's bookkeeping.
     pub fn new(memory: &Memory, order: u8, zone: Zone, keep: usize) -> Result<Self, OutOfMemory> {
         let inner = memory.inner();
-        let pool = inner.allocate(pool_cache(), inner.is_owner())?.cast::<PoolInner>();
+        let pool = inner.allocate(CACHE, inner.is_owner())?.cast::<PoolInner>();
         // SAFETY: the object is new and large enough.
         unsafe { pool.write(PoolInner::new(memory.inner_pointer(), keep)) };
         Ok(Self { pool, memory: memory.clone(), order, zone })
@@ -309,7 +308,7 @@ impl Drop for BlockPool {
         if last {
             let owner = self.memory.inner().is_owner();
             // SAFETY: no block is out and the handle is going; `memory` keeps the memory alive.
-            unsafe { Inner::free(self.memory.inner_pointer(), pool_cache(), self.pool.cast(), owner) };
+            unsafe { Inner::free(self.memory.inner_pointer(), CACHE, self.pool.cast(), owner) };
         }
     }
 }
