@@ -60,7 +60,7 @@ pub enum CommandArguments {
 /// Arguments of `skiff run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArguments {
-    /// Network card of the guest; give it several times for several cards
+    /// Network card of the guest, rtl8153 when nothing is said; give it several times for several cards
     #[arg(long, value_enum, value_name = "NIC")]
     pub nic: Vec<Nic>,
     /// Number of pings to each card

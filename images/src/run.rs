@@ -94,7 +94,7 @@ fn passed_through(arguments: &RunArguments) -> Result<Vec<String>, Error> {
 fn slots(arguments: &RunArguments) -> Result<Vec<Slot>, Error> {
     let mut nics = arguments.nic.clone();
     if nics.is_empty() && !(passes_through(arguments) && arguments.tap.is_empty()) {
-        nics = vec![Nic::Virtio; arguments.tap.len().max(1)];
+        nics = vec![Nic::Rtl8153; arguments.tap.len().max(1)];
     }
     if !arguments.tap.is_empty() && arguments.tap.len() != nics.len() {
         let (taps, cards) = (arguments.tap.len(), nics.len());
@@ -197,6 +197,9 @@ fn ping_all(arguments: &RunArguments, wired: &mut WiredGuest, stop: &AtomicBool)
     let addresses: Vec<_> = (0..wired.hosts.len()).map(|card| wired.address(card)).collect();
     let show = !arguments.json && !arguments.flood;
     let ping = |host: &mut Host, destination| -> Pinged {
+        if show {
+            println!("PING {destination}: {} bytes of data", arguments.size);
+        }
         let request = PingRequest {
             pace,
             timeout: REPLY_LIMIT,

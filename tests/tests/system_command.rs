@@ -24,7 +24,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn json_is_one_object_on_one_line_with_the_figures_of_the_run() {
-    let output = run(&["run", "--count", "20", "--interval", "5ms", "--json"]);
+    let output = run(&["run", "--nic", "virtio", "--count", "20", "--interval", "5ms", "--json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let printed = text(&output.stdout);
     assert_eq!(printed.lines().count(), 1, "{printed}");
@@ -52,6 +52,14 @@ fn replies_are_printed_as_ping_prints_them_and_a_summary_follows() {
     assert!(output.status.success(), "{printed}{}", text(&output.stderr));
     assert!(printed.contains("108 bytes from 10.0.0.2: icmp_seq=3 ttl=64 time="), "{printed}");
     assert!(printed.contains("3 sent, 3 received, 0 lost"), "{printed}");
+}
+
+#[test]
+fn the_card_is_an_rtl8153_when_nothing_is_said() {
+    let output = run(&["--count", "5", "--interval", "5ms", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let summary: Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+    assert_eq!((&summary["nic"], &summary["received"]), (&"rtl8153".into(), &5.into()));
 }
 
 #[test]

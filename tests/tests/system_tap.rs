@@ -57,7 +57,7 @@ fn a_real_flood_of_100_000_pings_loses_nothing() {
         ip("tuntap add dev tap0 mode tap");
         ip("address add 10.9.0.1/24 dev tap0");
         ip("link set tap0 up");
-        let held = Held::start(&["--tap", "tap0", "--cmdline", "ip=10.9.0.2/24"]);
+        let held = Held::start(&["--nic", "virtio", "--tap", "tap0", "--cmdline", "ip=10.9.0.2/24"]);
         assert_eq!(held.address, "10.9.0.2");
         ping(&["-f", "-q", "-c", "100000", &held.address]);
         let summary = held.stop();
