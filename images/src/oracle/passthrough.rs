@@ -67,7 +67,7 @@ pub fn run(arguments: &PassthroughArguments) -> Result<bool, Error> {
     let kernel = Kernel::fetch(arguments.kernel.as_deref())?;
     let qemu = Qemu::find()?;
     let mut files = Files::new();
-    programs::add_qemu(&mut files, &qemu)?;
+    let inner_qemu = programs::add_qemu(&mut files, &qemu)?;
     let manager = packages::unpack(&["udev"])?;
     let merged = manager.join("usr/bin/udevadm");
     let manager = if merged.exists() { merged } else { manager.join("bin/udevadm") };
@@ -84,7 +84,7 @@ pub fn run(arguments: &PassthroughArguments) -> Result<bool, Error> {
     let boot = Boot {
         kernel: &kernel,
         modules: &["xhci_pci"],
-        script: &SCRIPT.replace("log=info", &format!("log=info {}", arguments.cmdline)),
+        script: &SCRIPT.replace("@QEMU@", &inner_qemu).replace("@CMDLINE@", &arguments.cmdline),
         files,
         memory: 1024,
         arguments: Vec::new(),

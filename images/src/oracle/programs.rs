@@ -53,14 +53,16 @@ pub fn add(files: &mut Files, path: &Path, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Adds this machine's QEMU as `/bin/qemu` with the modules and firmware that it needs to pass a USB device through.
+/// Adds this machine's QEMU with the modules and firmware that it needs to pass a USB device through, and gives its path:
+/// the same as here, because it looks for its modules beside itself.
 ///
 /// # Errors
 ///
 /// As [`add`]; [`Error::Missing`] when this QEMU cannot pass USB devices through.
-pub fn add_qemu(files: &mut Files, qemu: &Qemu) -> Result<(), Error> {
+pub fn add_qemu(files: &mut Files, qemu: &Qemu) -> Result<String, Error> {
     let program = find_program(&qemu.path)?;
-    add(files, &program, "/bin/qemu")?;
+    let name = program.display().to_string();
+    add(files, &program, &name)?;
     for module in MODULES {
         let mut folders = ["/usr/lib/x86_64-linux-gnu/qemu", "/usr/lib/qemu"].iter();
         let path =
@@ -80,12 +82,12 @@ pub fn add_qemu(files: &mut Files, qemu: &Qemu) -> Result<(), Error> {
     let folders = output(Command::new(&program).args(["-L", "help"]))?;
     let mut folders: Vec<PathBuf> = folders.lines().map(|line| PathBuf::from(line.trim())).collect();
     folders.push("/usr/share/qemu".into());
-    for name in FIRMWARE {
-        if let Some(path) = folders.iter().map(|folder| folder.join(name)).find(|path| path.exists()) {
-            files.insert(format!("/usr/share/qemu/{name}"), read(&path)?);
+    for file in FIRMWARE {
+        if let Some(path) = folders.iter().map(|folder| folder.join(file)).find(|path| path.exists()) {
+            files.insert(format!("/usr/share/qemu/{file}"), read(&path)?);
         }
     }
-    Ok(())
+    Ok(name)
 }
 
 /// The file behind a program's name.
