@@ -6,13 +6,13 @@ use alloc::boxed::Box;
 use core::fmt;
 
 use hal::dma::Pages;
-use hal::network::NetworkDevice;
 use virtio::entropy::VirtioEntropy;
 use virtio::network::{NetworkInterrupts, VirtioNetwork};
 use virtio::pci::PciTransport;
 use virtio::{DeviceType, Interrupts as VirtioInterrupts};
 
 use super::bus::{Bus, Device, DeviceError, Interrupts};
+use super::network::NetworkAdapter;
 use super::window::Window;
 use super::{entropy, usb_host};
 use crate::executor::{self, TooManyTasks};
@@ -132,7 +132,7 @@ fn conclude(device: &Device<'_>, name: &str, result: Result<(), BindError>) {
 
 /// Drives a network device as a task of its own.
 pub(super) fn spawn_interface(
-    device: impl NetworkDevice + 'static,
+    device: NetworkAdapter,
     environment: &'static Environment,
 ) -> Result<(), TooManyTasks> {
     executor::spawn(async move {
@@ -174,5 +174,5 @@ fn virtio_network(
         }
     };
     let network = VirtioNetwork::new(transport, pages, &environment.memory, interrupts)?;
-    Ok(spawn_interface(network, environment)?)
+    Ok(spawn_interface(NetworkAdapter::Virtio(network), environment)?)
 }

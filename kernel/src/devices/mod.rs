@@ -7,6 +7,7 @@
 //! | [`routing`] | interrupt lines of chipsets whose firmware did not wire them |
 //! | `bus` | the functions found, and what a driver needs of them |
 //! | `binding`, `usb_host` | which driver gets which function, which USB device |
+//! | `network` | a network device of any driver |
 //! | `entropy` | random bytes |
 
 #[cfg(feature = "boot")]
@@ -17,6 +18,8 @@ pub mod bus;
 pub mod configuration_space;
 #[cfg(feature = "boot")]
 pub mod entropy;
+#[cfg(feature = "boot")]
+mod network;
 pub mod routing;
 #[cfg(feature = "boot")]
 mod usb_host;

@@ -1,15 +1,17 @@
 //! USB: host controllers, and the network adapters that are plugged in behind them.
 
 use cdc_ecm::CdcEcm;
+use core::fmt;
+
 use hal::dma::Pages;
 use rtl8152::Rtl8152;
-use usb::UsbDevice;
-use usb::host::HostSlot;
+use usb::UsbDevice as _;
 use xhci::Controller;
 
 use super::binding::{BindError, Environment, spawn_interface};
 use super::bus::{Device, DeviceError, Interrupts};
-use crate::executor::{self, TooManyTasks};
+use super::network::{NetworkAdapter, UsbDevice};
+use crate::executor;
 use crate::time::SystemClock;
 
 /// The base address register of an xHCI controller's registers (xHCI 1.2, 5.2.1).
@@ -42,18 +44,26 @@ pub(super) fn start(
 }
 
 /// Finds a driver for a device that was plugged in; whether there is one.
-fn offer<S: HostSlot + 'static>(device: usb::Device<S>, environment: &'static Environment) -> bool {
+fn offer(device: UsbDevice, environment: &'static Environment) -> bool {
     let information = device.information();
     let path = information.path;
     let ids = &information.device;
     let spawned = match rtl8152::matches(ids.vendor, ids.product) {
-        Some(rtl8152::Match::Adapter) => start_rtl8152(device, environment),
+        Some(rtl8152::Match::Adapter) => executor::spawn(async move {
+            let config = rtl8152::Config::default();
+            let adapter = Rtl8152::start(device, SystemClock, environment.memory.clone(), config).await;
+            started(path, adapter.map(NetworkAdapter::Rtl8152), environment);
+        }),
         Some(rtl8152::Match::ModeSwitch) => executor::spawn(async move {
             if let Err(error) = rtl8152::switch_mode(&device, &SystemClock, &environment.memory).await {
                 log::error!("{path}: it stays a CD-ROM: {error}");
             }
         }),
-        None if cdc_ecm::matches(information) => start_cdc_ecm(device, environment),
+        None if cdc_ecm::matches(information) => executor::spawn(async move {
+            let config = cdc_ecm::Config::default();
+            let adapter = CdcEcm::start(device, SystemClock, environment.memory.clone(), config).await;
+            started(path, adapter.map(NetworkAdapter::CdcEcm), environment);
+        }),
         None => return false,
     };
     if let Err(error) = spawned {
@@ -62,36 +72,18 @@ fn offer<S: HostSlot + 'static>(device: usb::Device<S>, environment: &'static En
     spawned.is_ok()
 }
 
-fn start_rtl8152<S: HostSlot + 'static>(
-    device: usb::Device<S>,
+/// Gives an adapter that came up its interface, and says why one did not.
+fn started<E: fmt::Display>(
+    path: usb::Path,
+    adapter: Result<NetworkAdapter, E>,
     environment: &'static Environment,
-) -> Result<(), TooManyTasks> {
-    let path = device.information().path;
-    executor::spawn(async move {
-        let config = rtl8152::Config::default();
-        match Rtl8152::start(device, SystemClock, environment.memory.clone(), config).await {
-            Ok(adapter) => report(path, spawn_interface(adapter, environment)),
-            Err(error) => log::error!("{path}: the adapter does not work: {error}"),
+) {
+    match adapter {
+        Ok(adapter) => {
+            if let Err(error) = spawn_interface(adapter, environment) {
+                log::error!("{path}: not driven: {error}");
+            }
         }
-    })
-}
-
-fn start_cdc_ecm<S: HostSlot + 'static>(
-    device: usb::Device<S>,
-    environment: &'static Environment,
-) -> Result<(), TooManyTasks> {
-    let path = device.information().path;
-    executor::spawn(async move {
-        let config = cdc_ecm::Config::default();
-        match CdcEcm::start(device, SystemClock, environment.memory.clone(), config).await {
-            Ok(adapter) => report(path, spawn_interface(adapter, environment)),
-            Err(error) => log::error!("{path}: the adapter does not work: {error}"),
-        }
-    })
-}
-
-fn report(path: usb::Path, spawned: Result<(), TooManyTasks>) {
-    if let Err(error) = spawned {
-        log::error!("{path}: not driven: {error}");
+        Err(error) => log::error!("{path}: the adapter does not work: {error}"),
     }
 }

@@ -66,7 +66,7 @@ pub struct Platform {
 struct Mapper;
 
 /// Stands for a table at an address that cannot be a table's: no signature, no checksum.
-static NOTHING: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+static NOTHING: [u8; 256] = [0; 256];
 
 /// Makes the firmware's bytes readable; false when there cannot be any there.
 fn readable(address: usize, bytes: usize) -> bool {

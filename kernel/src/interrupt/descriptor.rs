@@ -1,6 +1,7 @@
 //! The processor's descriptor tables: segments, the task state with its interrupt stacks, and the interrupt gates.
 
 use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
 
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, Segment};
@@ -47,16 +48,12 @@ struct Tables {
     gates: [u128; 256],
 }
 
-struct TablesCell(UnsafeCell<Tables>);
+struct TablesCell(UnsafeCell<MaybeUninit<Tables>>);
 
 // SAFETY: written once by `load`, before interrupts are on; the processor reads it afterwards.
 unsafe impl Sync for TablesCell {}
 
-static TABLES: TablesCell = TablesCell(UnsafeCell::new(Tables {
-    segments: GlobalDescriptorTable::new(),
-    task_state: TaskStateSegment::new(),
-    gates: [0; 256],
-}));
+static TABLES: TablesCell = TablesCell(UnsafeCell::new(MaybeUninit::uninit()));
 
 /// Fills the tables and makes the processor use them.
 ///
@@ -65,7 +62,12 @@ static TABLES: TablesCell = TablesCell(UnsafeCell::new(Tables {
 /// Called once, with interrupts off, after the stacks have their final mapping.
 pub unsafe fn load() {
     // SAFETY: called once, so this is the only reference, and from here on it is only read.
-    let tables: &'static mut Tables = unsafe { &mut *TABLES.0.get() };
+    let tables: &'static mut MaybeUninit<Tables> = unsafe { &mut *TABLES.0.get() };
+    let tables = tables.write(Tables {
+        segments: GlobalDescriptorTable::new(),
+        task_state: TaskStateSegment::new(),
+        gates: [0; 256],
+    });
     for which in Which::ON_INTERRUPT {
         tables.task_state.interrupt_stack_table[which.table_index()] = VirtAddr::new(stacks::top(which));
     }

@@ -1,0 +1,52 @@
+//! A network device of any kind, so that the network layer is compiled into the image once and not for each driver.
+
+use cdc_ecm::CdcEcm;
+use hal::network::{DeviceError, Event, Information, NetworkDevice};
+use netbuf::Queue;
+use rtl8152::Rtl8152;
+use virtio::network::VirtioNetwork;
+use virtio::pci::PciTransport;
+use xhci::Slot;
+
+use super::window::Window;
+use crate::interrupt::dispatch::DeviceInterrupt;
+use crate::time::SystemClock;
+
+/// A USB device behind an xHCI controller.
+pub(super) type UsbDevice = usb::Device<Slot<Window, SystemClock>>;
+
+/// A network device of one of the drivers there are.
+pub(super) enum NetworkAdapter {
+    Virtio(VirtioNetwork<PciTransport<Window>, DeviceInterrupt>),
+    Rtl8152(Rtl8152<UsbDevice, SystemClock>),
+    CdcEcm(CdcEcm<UsbDevice, SystemClock>),
+}
+
+/// Calls the same method of whichever driver it is.
+macro_rules! forward {
+    ($self:ident, $device:ident => $call:expr) => {
+        match $self {
+            Self::Virtio($device) => $call,
+            Self::Rtl8152($device) => $call,
+            Self::CdcEcm($device) => $call,
+        }
+    };
+}
+
+impl NetworkDevice for NetworkAdapter {
+    fn information(&self) -> &Information {
+        forward!(self, device => device.information())
+    }
+
+    async fn receive(&mut self, received: &mut Queue, budget: usize) -> Result<Event, DeviceError> {
+        forward!(self, device => device.receive(received, budget).await)
+    }
+
+    fn transmit(&mut self, frames: &mut Queue) -> Result<(), DeviceError> {
+        forward!(self, device => device.transmit(frames))
+    }
+
+    fn counters(&self, visit: &mut dyn FnMut(&'static str, u64)) {
+        forward!(self, device => device.counters(visit));
+    }
+}
