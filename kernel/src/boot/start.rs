@@ -10,6 +10,8 @@ use core::pin::Pin;
 use hal::dma::Pages;
 use hal::time::Clock;
 use netbuf::Memory;
+use netbuf::context::InterruptControl;
+use x86_64::instructions::interrupts;
 
 use super::embedded;
 use super::entry::EARLY_MAP_END;
@@ -98,8 +100,24 @@ fn spawn(task: impl Future<Output = ()> + 'static) {
     }
 }
 
+/// How packet memory keeps interrupt handlers away while it must.
+const INTERRUPT_CONTROL: InterruptControl = InterruptControl {
+    disable: || {
+        let were_on = interrupts::are_enabled();
+        interrupts::disable();
+        were_on
+    },
+    restore: |were_on| {
+        if were_on {
+            interrupts::enable();
+        }
+    },
+};
+
 /// What all interfaces share.
 fn environment(options: &Options, pages: &Pages) -> &'static Environment {
+    // SAFETY: there is one core; tasks do not preempt each other, and interrupt handlers only wake tasks.
+    unsafe { netbuf::context::declare_single_core(INTERRUPT_CONTROL) };
     let memory = match Memory::new(pages.clone()) {
         Ok(memory) => memory,
         Err(error) => panic!("no packet memory: {error}"),
