@@ -87,32 +87,46 @@ mod platform {
 
     static NEXT: AtomicUsize = AtomicUsize::new(2);
 
+    #[cfg(not(feature = "loom"))]
     std::thread_local! {
         static CURRENT: Cell<usize> = const { Cell::new(UNKNOWN) };
     }
+    #[cfg(feature = "loom")]
+    loom::thread_local! {
+        static CURRENT: Cell<usize> = Cell::new(UNKNOWN);
+    }
+
+    #[inline(always)]
+    fn get() -> usize {
+        CURRENT.with(Cell::get)
+    }
+
+    fn set(context: usize) {
+        CURRENT.with(|current| current.set(context));
+    }
 
     pub(crate) fn current() -> usize {
-        let current = CURRENT.get();
+        let current = get();
         if current == UNKNOWN { name_this_thread() } else { current }
     }
 
     /// Whether this thread is the one that bears `name`. A thread without a name is none.
     #[inline(always)]
     pub(crate) fn is(name: usize) -> bool {
-        CURRENT.get() == name
+        get() == name
     }
 
     #[cold]
     #[inline(never)]
     fn name_this_thread() -> usize {
         let name = NEXT.fetch_add(1, Ordering::Relaxed);
-        CURRENT.set(name);
+        set(name);
         name
     }
 
     pub(super) fn replace(context: usize) -> usize {
         let previous = current();
-        CURRENT.set(context);
+        set(context);
         previous
     }
 

@@ -14,6 +14,18 @@ pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64,
 
 use crate::context;
 
+/// Looks at a count before changing it: when nobody else is left to see it, no atomic write is needed.
+///
+/// loom remembers only the last access to an atomic. A plain load right before a write of the same context would hide
+/// what other contexts did before it, so loom gets a write that changes nothing.
+#[inline(always)]
+pub(crate) fn look(count: &AtomicU32) -> u32 {
+    #[cfg(not(feature = "loom"))]
+    return count.load(Ordering::Acquire);
+    #[cfg(feature = "loom")]
+    return count.fetch_add(0, Ordering::Acquire);
+}
+
 /// A value behind a spin lock.
 ///
 /// While it is held, interrupts are off if the kernel declared how to turn them off

@@ -1,4 +1,5 @@
 //! Random operation sequences against a plain `Vec<u8>`, with and without faults.
+#![cfg(not(feature = "loom"))]
 
 mod model;
 

@@ -1,4 +1,5 @@
 //! Buffers that cross threads: who frees where, and what is left.
+#![cfg(not(feature = "loom"))]
 
 use std::sync::mpsc;
 use std::thread;

@@ -12,7 +12,7 @@ use super::{CACHE_LINE, NetBuf, head};
 use crate::error::OutOfMemory;
 use crate::memory::block::{self, BlockHeader};
 use crate::memory::slab::DESCRIPTOR_CACHE;
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering, look};
 
 /// Writes a copy of `source` to `place`, as a buffer of its own kind without links and owner.
 ///
@@ -24,7 +24,10 @@ pub(super) unsafe fn write_copy(source: &Descriptor, place: NonNull<Descriptor>,
     let place = place.as_ptr();
     // SAFETY: by contract. The first two cache lines hold plain values and pointers; the owner is not copied.
     unsafe {
+        #[cfg(not(feature = "loom"))]
         place.cast::<[u64; 16]>().write(ptr::from_ref(source).cast::<[u64; 16]>().read());
+        #[cfg(feature = "loom")]
+        ptr::copy_nonoverlapping(source, place, 1);
         (*place).control_block = source.control_block;
         (&raw mut (*place).owner).write(None);
         (*place).next = ptr::null_mut();
@@ -362,7 +365,7 @@ impl Drop for SharedNetBuf {
     fn drop(&mut self) {
         let users = &self.descriptor().users;
         // No atomic write when nobody else is left to see it.
-        if users.load(Ordering::Acquire) != 1 {
+        if look(users) != 1 {
             if users.fetch_sub(1, Ordering::AcqRel) != 1 {
                 return;
             }

@@ -249,6 +249,9 @@ pub(crate) struct SharedInfo {
     /// The block that a head outside the slab caches lies in.
     pub(crate) head_block: *mut BlockHeader,
     pub(crate) frags: [core::mem::MaybeUninit<Frag>; MAX_FRAGS],
+    /// Stands for the head's bytes, so that loom sees who reads and who writes them.
+    #[cfg(feature = "loom")]
+    pub(crate) bytes: loom::cell::UnsafeCell<()>,
 }
 
 impl SharedInfo {
@@ -272,6 +275,8 @@ impl SharedInfo {
             (&raw mut (*place).frag_list).write(ptr::null_mut());
             (&raw mut (*place).hardware_timestamp).write(0);
             (&raw mut (*place).head_block).write(head_block);
+            #[cfg(feature = "loom")]
+            (&raw mut (*place).bytes).write(loom::cell::UnsafeCell::new(()));
         }
     }
 

@@ -13,7 +13,7 @@ use crate::memory::block::{self, BlockHeader};
 use crate::memory::fragment::FRAGMENT_MAXIMUM;
 use crate::memory::slab::{DESCRIPTOR_CACHE, FCLONE_CACHE, kmalloc_index};
 use crate::page_source::{PAGE_SIZE, Zone};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, look};
 
 /// The largest linear area, so that all lengths fit in 32 bits with room to spare.
 pub(crate) const MAXIMUM: usize = 1 << 24;
@@ -116,13 +116,15 @@ pub(crate) unsafe fn put(memory: NonNull<Inner>, head: NonNull<u8>, end: u32, so
         let shared = head.add(end as usize).cast::<SharedInfo>();
         let dataref = &(*shared.as_ptr()).dataref;
         // No atomic write when nobody else is left to see it.
-        if dataref.load(Ordering::Acquire) != 1 {
+        if look(dataref) != 1 {
             if dataref.fetch_sub(1, Ordering::Release) != 1 {
                 return;
             }
             dataref.load(Ordering::Acquire);
         }
         let shared = shared.as_ref();
+        #[cfg(feature = "loom")]
+        shared.bytes.with_mut(|_| ());
         if shared.frag_count != 0 || shared.has_list != 0 {
             release_frags(memory.as_ref(), shared, owner);
         }
@@ -224,7 +226,7 @@ unsafe fn free_half(descriptor: NonNull<Descriptor>, owner: bool) {
             _ => (ORIGINAL_ALIVE, CLONE_ALIVE),
         };
         let state = &(*pair.as_ptr()).state;
-        let before = state.load(Ordering::Acquire);
+        let before = look(state);
         if before & other != 0 {
             // The bit is set, so subtracting clears it: one instruction, where `fetch_and` would be a loop.
             let before = state.fetch_sub(mine, Ordering::AcqRel);

@@ -339,6 +339,8 @@ impl NetBuf {
     #[must_use]
     pub fn data(&self) -> &[u8] {
         let descriptor = self.descriptor();
+        #[cfg(feature = "loom")]
+        self.shared_info().bytes.with(|_| ());
         // SAFETY: `data .. data + head_len` lies within the head, whose bytes are initialised, and nobody writes them:
         // not this buffer, for it is borrowed, and not another, for heads in use by several are read only.
         unsafe { core::slice::from_raw_parts(descriptor.data.as_ptr(), descriptor.head_len()) }
@@ -369,6 +371,8 @@ impl NetBuf {
             return Err(Shared);
         }
         let descriptor = self.descriptor();
+        #[cfg(feature = "loom")]
+        self.shared_info().bytes.with_mut(|_| ());
         // SAFETY: as in `data`; this buffer is the only user of the head and is borrowed mutably.
         Ok(unsafe { core::slice::from_raw_parts_mut(descriptor.data.as_ptr(), descriptor.head_len()) })
     }
@@ -457,6 +461,8 @@ impl Drop for NetBuf {
         {
             let shared = self.shared_info();
             if shared.users() == 1 && shared.frag_count == 0 && shared.has_list == 0 {
+                #[cfg(feature = "loom")]
+                shared.bytes.with_mut(|_| ());
                 // SAFETY: the buffer is the only user of its head and ends here, and the caller owns the memory.
                 if unsafe { inner.free_both(cache, head, self.descriptor.cast()) } {
                     return;

@@ -19,7 +19,7 @@ use super::{Inner, Memory};
 use crate::context;
 use crate::error::OutOfMemory;
 use crate::page_source::{PageBlock, Zone};
-use crate::sync::{AtomicPtr, AtomicU32, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, Ordering, look};
 
 /// References taken into stock with a block that is shared.
 const STOCK: u32 = 64;
@@ -55,7 +55,7 @@ impl BlockHeader {
     #[inline]
     pub(crate) fn drop_references(&self, count: u32) -> bool {
         // No atomic write when nobody else is left to see it.
-        if self.references.load(Ordering::Acquire) == count {
+        if look(&self.references) == count {
             return true;
         }
         self.references.fetch_sub(count, Ordering::Release) == count && {
@@ -87,7 +87,7 @@ pub(crate) enum Offer {
 }
 
 impl Stock {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { block: AtomicPtr::new(ptr::null_mut()), count: AtomicU32::new(0) }
     }
 
