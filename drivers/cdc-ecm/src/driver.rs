@@ -429,5 +429,6 @@ where
 
     fn counters(&self, visit: &mut dyn FnMut(&'static str, u64)) {
         self.counters.visit(visit);
+        self.service.device.counters(visit);
     }
 }

@@ -530,5 +530,6 @@ where
     fn counters(&self, visit: &mut dyn FnMut(&'static str, u64)) {
         self.counters.visit(visit);
         self.inspection.tally.visit(visit);
+        self.chip.registers.device.counters(visit);
     }
 }

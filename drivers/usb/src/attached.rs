@@ -258,4 +258,8 @@ impl<S: HostSlot> UsbDevice for Device<S> {
     async fn power_cycle(&self) -> Result<(), TransferError> {
         self.ask(Change::PowerCycle).await
     }
+
+    fn counters(&self, visit: &mut dyn FnMut(&'static str, u64)) {
+        self.state.slot.counters(visit);
+    }
 }

@@ -352,6 +352,12 @@ pub trait UsbDevice {
     fn power_cycle(&self) -> impl Future<Output = Result<(), TransferError>> {
         core::future::ready(Err(TransferError::NotThere))
     }
+
+    /// Counters of what carries the transfers, each with its name: doorbells, interrupts and the like of the host
+    /// controller, which all its devices share.
+    fn counters(&self, visit: &mut dyn FnMut(&'static str, u64)) {
+        let _ = visit;
+    }
 }
 
 /// One bulk or interrupt endpoint. Dropping the pipe stops the endpoint; its buffers are freed when it stands still.

@@ -232,6 +232,11 @@ pub trait HostSlot: Clone {
 
     /// Frees the slot: stops all endpoints, then gives everything back.
     fn disable(&self) -> impl Future<Output = ()>;
+
+    /// The controller's counters, each with its name.
+    fn counters(&self, visit: &mut dyn FnMut(&'static str, u64)) {
+        let _ = visit;
+    }
 }
 
 /// The data stage of a control transfer.

@@ -456,6 +456,10 @@ impl<M: Mmio, C: Clock> HostSlot for Slot<M, C> {
             }
         }
     }
+
+    fn counters(&self, visit: &mut dyn FnMut(&'static str, u64)) {
+        self.shared.counters.visit(visit);
+    }
 }
 
 impl<M: Mmio, C: Clock> Shared<M, C> {
