@@ -16,6 +16,7 @@ use core::net::Ipv4Addr;
 use log::LevelFilter;
 
 use crate::net::Configuration;
+use crate::net::configuration::Inspect;
 use crate::net::wire::ipv4::Subnet;
 
 /// The interface that an address without a name is for.
@@ -170,6 +171,7 @@ impl Options {
     #[must_use]
     pub fn network_configuration(&self) -> (Configuration, Vec<Problem>) {
         let mut configuration = self.network.clone();
+        configuration.inspect = Inspect { icmp: self.inspect_icmp, memory: self.inspect_memory };
         let mut problems = Vec::new();
         for InterfaceOptions { name, address, gateway } in &self.interfaces {
             let Some(Address { address, prefix }) = address else { continue };

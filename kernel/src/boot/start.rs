@@ -145,6 +145,7 @@ fn shut_down(environment: &Environment, reason: power::Reason) -> ! {
     for entry in environment.table.entries() {
         console::line(format_args!("{entry}"));
     }
+    environment.inspect_memory();
     let (total, used) = FRAMES.statistics();
     console::line(format_args!("memory total_bytes={total} used_bytes={used}"));
     power::exit(reason, 0)

@@ -6,7 +6,7 @@
 //! | `echo-broadcast=on` | answer echo requests to broadcast and multicast addresses | `off` |
 //! | `echo-rate=N` | answer at most N echo requests per second and interface | unlimited |
 //!
-//! Addresses (`ip=`, `gw=`) are the business of [`command_line`](crate::command_line).
+//! Addresses (`ip=`, `gw=`) and `inspect=` are the business of [`command_line`](crate::command_line).
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -90,6 +90,15 @@ pub struct Reassembly {
     pub fragments: usize,
 }
 
+/// What is printed for whoever wants to see packet memory at work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inspect {
+    /// For each echo request: what backs its buffer, and what backs a copy of it.
+    pub icmp: bool,
+    /// The tables of caches and zones: when an interface gets its address, with each report of counters, at the end.
+    pub memory: bool,
+}
+
 /// The behaviour of all interfaces, and the addresses of each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration {
@@ -102,6 +111,8 @@ pub struct Configuration {
     pub reassembly: Reassembly,
     /// Counters are printed this often when they changed.
     pub report_interval: Duration,
+    /// What is printed of packet memory.
+    pub inspect: Inspect,
 }
 
 /// The fixed address of one interface.
@@ -120,6 +131,7 @@ impl Default for Configuration {
             echo: Echo { broadcast: false, rate: None },
             reassembly: Reassembly { timeout: Duration::from_secs(60), datagrams: 16, fragments: 192 },
             report_interval: Duration::from_secs(60),
+            inspect: Inspect::default(),
         }
     }
 }

@@ -57,6 +57,15 @@ pub struct Environment<C> {
     pub report: Rc<dyn Fn(fmt::Arguments<'_>)>,
 }
 
+impl<C> Environment<C> {
+    /// Prints the tables of packet memory, if that is wanted.
+    pub fn inspect_memory(&self) {
+        if self.configuration.inspect.memory {
+            log::info!("packet memory\n{}", self.memory.tables());
+        }
+    }
+}
+
 impl<C> fmt::Debug for Environment<C> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
@@ -202,6 +211,7 @@ impl<'e, C: Clock> Interface<'e, C> {
             "ready interface={name} driver={driver} mac={station} address={address} prefix={prefix}{gateway} \
              since_entry_us={microseconds}"
         ));
+        self.environment.inspect_memory();
     }
 
     fn release_address(&mut self) {
@@ -359,6 +369,7 @@ impl<'e, C: Clock> Interface<'e, C> {
             self.last_report = now;
             self.reported_stamp = counters.stamp();
             (self.environment.report)(format_args!("{}", self.entry));
+            self.environment.inspect_memory();
         }
         let deadlines = [next_probe, self.stack.deadline(now), self.receiver.deadline(), self.report_at];
         self.deadline = deadlines.into_iter().flatten().min();

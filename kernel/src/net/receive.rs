@@ -37,6 +37,8 @@ pub struct Receiver {
     /// The address in use.
     address: Option<Subnet>,
     echo_broadcast: bool,
+    /// Print what backs each request.
+    inspect: bool,
     limiter: Limiter,
     reassembler: Reassembler,
     /// Identification of the next fragmented reply: unique for as long as a datagram may live (RFC 6864, 4.3).
@@ -71,6 +73,7 @@ impl Receiver {
             station,
             address: None,
             echo_broadcast: configuration.echo.broadcast,
+            inspect: configuration.inspect.icmp,
             limiter: Limiter::new(configuration.echo.rate, now),
             reassembler: Reassembler::new(configuration.reassembly),
             identification: 1,
@@ -175,6 +178,9 @@ impl Receiver {
         if frame.data().get(message.start) != Some(&icmpv4::ECHO_REQUEST) {
             return Err(DropReason::IcmpType);
         }
+        if self.inspect {
+            inspect(&frame);
+        }
         self.counters.echo_requests.count();
         if !self.limiter.allows(around.now) {
             return Err(DropReason::EchoRate);
@@ -238,6 +244,9 @@ impl Receiver {
         let kind = fragments.first().and_then(|first| first.frame.data().get(first.payload().start));
         if kind != Some(&icmpv4::ECHO_REQUEST) {
             return Err(DropReason::IcmpType);
+        }
+        if self.inspect {
+            fragments.iter().for_each(|fragment| inspect(&fragment.frame));
         }
         self.counters.echo_requests.count();
         if !self.limiter.allows(around.now) {
@@ -348,6 +357,16 @@ fn is_dhcp_answer(frame: &NetBuf, ip: &Header) -> bool {
     ip.protocol == ipv4::PROTOCOL_UDP
         && !ip.is_fragment()
         && frame.data().get(ports..ports + 4) == Some(&[0, 67, 0, 68])
+}
+
+/// Prints what backs the buffer of a request and a copy of it, as `skb_test` of `docs/hardware/sk_buff.md` does.
+#[cold]
+fn inspect(request: &NetBuf) {
+    log::info!("[skb] {}", request.inspect());
+    match request.copy() {
+        Ok(copy) => log::info!("[skb2] {}", copy.inspect()),
+        Err(error) => log::warn!("[skb2] {error}"),
+    }
 }
 
 /// Builds "fragment reassembly time exceeded" in the frame of the first fragment: its IPv4 header and the first eight

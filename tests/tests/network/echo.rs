@@ -295,6 +295,18 @@ fn a_configured_rate_is_kept() {
 }
 
 #[test]
+fn inspected_requests_are_answered_like_others() {
+    let mut configuration = fixed();
+    configuration.inspect = kernel::net::configuration::Inspect { icmp: true, memory: true };
+    let bench = Bench::ready_with(configuration);
+    let reply = Reply::only(&bench.exchange(Request::default().frame()));
+    assert_eq!(reply.payload(), Request::default().payload);
+    // The copy that is shown beside the request, and nothing else.
+    assert_eq!(bench.counters().payload_bytes_copied.get(), 98);
+    assert_eq!(bench.memory.statistics().live_slab_objects, 0);
+}
+
+#[test]
 fn padding_of_short_frames_is_not_sent_back() {
     let request = Request { payload: vec![7; 4], ..Request::default() };
     let mut frame = request.frame();
