@@ -8,7 +8,7 @@ use core::future::Future;
 use core::pin::Pin;
 
 use hal::dma::Pages;
-use hal::time::Clock;
+use hal::time::{Clock, Duration, sleep};
 use netbuf::Memory;
 use netbuf::context::InterruptControl;
 use x86_64::instructions::interrupts;
@@ -79,7 +79,7 @@ pub(super) extern "C" fn start(start_info: u32, entry_time_stamp: u64) -> ! {
     };
     spawn(async move {
         match power::power_button(listen).await {
-            Ok(()) => shut_down(environment, power::Reason::PowerButton),
+            Ok(()) => shut_down(environment, power::Reason::PowerButton).await,
             Err(error) => log::warn!("{error}"),
         }
     });
@@ -87,7 +87,7 @@ pub(super) extern "C" fn start(start_info: u32, entry_time_stamp: u64) -> ! {
     let application = unsafe { skiff_application(System { options, clock: SystemClock }) };
     spawn(async move {
         application.await;
-        shut_down(environment, power::Reason::Application)
+        shut_down(environment, power::Reason::Application).await;
     });
     log::info!("up after {} us", SystemClock.now().nanoseconds() / 1000);
     executor::run()
@@ -140,8 +140,14 @@ fn environment(options: &Options, pages: &Pages) -> &'static Environment {
     }))
 }
 
+/// Long enough for every task to run once.
+const DRIVERS_TELL: Duration = Duration::from_millis(2);
+
 /// Ends in good order: counters and memory, then power off.
-fn shut_down(environment: &Environment, reason: power::Reason) -> ! {
+async fn shut_down(environment: &Environment, reason: power::Reason) {
+    // The tasks of the interfaces fetch the last figures of their drivers.
+    environment.table.entries().iter().for_each(|entry| entry.ask_driver());
+    sleep(&SystemClock, DRIVERS_TELL).await;
     for entry in environment.table.entries() {
         console::line(format_args!("{entry}"));
     }

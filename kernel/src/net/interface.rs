@@ -96,6 +96,7 @@ pub async fn run_interface<D: NetworkDevice, C: Clock>(
             break error;
         }
     };
+    entry.tell(&device);
     entry.set_gone();
     log::error!("{}: down, {error}", entry.name);
     (environment.report)(format_args!("{entry}"));
@@ -126,6 +127,8 @@ struct Interface<'e, C> {
     reported_stamp: u64,
     link: Option<bool>,
     first_reply_seen: bool,
+    /// The entry knows the task.
+    task_known: bool,
     frames_in_turn: usize,
 }
 
@@ -133,6 +136,7 @@ struct Interface<'e, C> {
 enum Wake {
     Device(Result<Event, DeviceError>),
     Timer,
+    Asked,
 }
 
 impl<'e, C: Clock> Interface<'e, C> {
@@ -175,6 +179,7 @@ impl<'e, C: Clock> Interface<'e, C> {
             reported_stamp: 0,
             link: None,
             first_reply_seen: false,
+            task_known: false,
             frames_in_turn: 0,
         };
         interface.start_addressing(now);
@@ -225,6 +230,8 @@ impl<'e, C: Clock> Interface<'e, C> {
     /// One round: do what is due, send, wait, handle what came.
     async fn step<D: NetworkDevice>(&mut self, device: &mut D) -> Result<(), DeviceError> {
         if self.unsettled {
+            // What is settled may be a report.
+            self.entry.tell(device);
             self.settle(self.environment.clock.now());
         }
         if !self.transmit.is_empty() {
@@ -233,6 +240,7 @@ impl<'e, C: Clock> Interface<'e, C> {
         match self.wait(device).await {
             Wake::Device(event) => self.device_event(event?),
             Wake::Timer => self.unsettled = true,
+            Wake::Asked => self.entry.tell(device),
         }
         if self.frames_in_turn >= FRAMES_PER_TURN {
             self.frames_in_turn = 0;
@@ -260,12 +268,19 @@ impl<'e, C: Clock> Interface<'e, C> {
 
     /// Waits for the device or for the deadline.
     async fn wait<D: NetworkDevice>(&mut self, device: &mut D) -> Wake {
-        let Self { received, environment, deadline, .. } = self;
+        let Self { received, environment, deadline, entry, task_known, .. } = self;
         let clock = &environment.clock;
         let mut receive = pin!(device.receive(received, BUDGET));
         poll_fn(|context| {
             if let Poll::Ready(event) = receive.as_mut().poll(context) {
                 return Poll::Ready(Wake::Device(event));
+            }
+            if entry.is_asked() {
+                return Poll::Ready(Wake::Asked);
+            }
+            // A task keeps its waker for life.
+            if !core::mem::replace(task_known, true) {
+                entry.set_task(context.waker());
             }
             let Some(at) = *deadline else { return Poll::Pending };
             if clock.now() >= at {

@@ -7,7 +7,10 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::Waker;
 
+use hal::network::NetworkDevice;
 use spin::Mutex;
 
 use super::counters::Counters;
@@ -35,9 +38,39 @@ pub struct Entry {
     /// What it counts.
     pub counters: Arc<Counters>,
     state: Mutex<State>,
+    /// What the driver counted, when its task last told.
+    driver_counters: Mutex<Vec<(&'static str, u64)>>,
+    /// Somebody wants to know what the driver counted.
+    asked: AtomicBool,
+    /// The interface's task.
+    task: Mutex<Option<Waker>>,
 }
 
 impl Entry {
+    /// Asks the interface's task for the counters of its driver; they are in this entry once the task has run.
+    pub fn ask_driver(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+        if let Some(task) = &*self.task.lock() {
+            task.wake_by_ref();
+        }
+    }
+
+    /// Whether [`ask_driver`](Self::ask_driver) was called since the driver told last.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_task(&self, waker: &Waker) {
+        *self.task.lock() = Some(waker.clone());
+    }
+
+    pub(super) fn tell(&self, device: &impl NetworkDevice) {
+        self.asked.store(false, Ordering::Relaxed);
+        let mut counters = self.driver_counters.lock();
+        counters.clear();
+        device.counters(&mut |name, value| counters.push((name, value)));
+    }
+
     /// The state now.
     #[must_use]
     pub fn state(&self) -> State {
@@ -55,10 +88,14 @@ impl Entry {
     }
 }
 
-/// The `@skiff counters` line of an interface, without `@skiff`.
+/// The `@skiff counters` line of an interface, without `@skiff`: its own counters, then those of its driver.
 impl fmt::Display for Entry {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "counters interface={} {}", self.name, self.counters)
+        write!(formatter, "counters interface={} {}", self.name, self.counters)?;
+        for (name, value) in &*self.driver_counters.lock() {
+            write!(formatter, " {name}={value}")?;
+        }
+        Ok(())
     }
 }
 
@@ -86,7 +123,14 @@ impl Table {
             return entry.clone();
         }
         let name = alloc::format!("eth{}", entries.len());
-        let entry = Arc::new(Entry { name, counters: Arc::default(), state: Mutex::new(state) });
+        let entry = Arc::new(Entry {
+            name,
+            counters: Arc::default(),
+            state: Mutex::new(state),
+            driver_counters: Mutex::default(),
+            asked: AtomicBool::new(false),
+            task: Mutex::new(None),
+        });
         entries.push(entry.clone());
         entry
     }

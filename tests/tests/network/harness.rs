@@ -70,6 +70,7 @@ struct Device {
     cable: Rc<Cable>,
     memory: Memory,
     taken: usize,
+    delivered: u64,
 }
 
 impl Device {
@@ -105,6 +106,7 @@ impl NetworkDevice for Device {
             while received.len() < budget {
                 let Some(frame) = self.cable.to_guest.borrow_mut().pop_front() else { break };
                 received.push_back(self.netbuf(&frame));
+                self.delivered += 1;
                 some = true;
             }
             if some {
@@ -112,6 +114,10 @@ impl NetworkDevice for Device {
             }
             fired(&self.cable.signal).await;
         }
+    }
+
+    fn counters(&self, visit: &mut dyn FnMut(&'static str, u64)) {
+        visit("frames_taken", self.delivered);
     }
 
     fn transmit(&mut self, frames: &mut Queue) -> Result<(), DeviceError> {
@@ -189,7 +195,8 @@ impl Bench {
             maximum_transmission_unit: 1500,
             transmit_checksum: false,
         };
-        let device = Device { information, cable: cable.clone(), memory: self.memory.clone(), taken: 0 };
+        let device =
+            Device { information, cable: cable.clone(), memory: self.memory.clone(), taken: 0, delivered: 0 };
         let environment = self.environment.clone();
         self.executor.spawn(async move {
             run_interface(device, &environment).await;

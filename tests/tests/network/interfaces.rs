@@ -145,6 +145,19 @@ fn counters_are_reported_once_a_minute_when_they_changed() {
 }
 
 #[test]
+fn a_driver_tells_its_counters_when_asked() {
+    let bench = Bench::ready();
+    for _ in 0..3 {
+        bench.exchange(Request::default().frame());
+    }
+    let entry = bench.table.entries().remove(0);
+    entry.ask_driver();
+    bench.pass(Duration::from_micros(1));
+    let line = entry.to_string();
+    assert!(line.ends_with(" frames_taken=3"), "{line}");
+}
+
+#[test]
 fn an_idle_interface_waits_for_no_timer() {
     let bench = Bench::ready();
     bench.pass(Duration::from_secs(120));
