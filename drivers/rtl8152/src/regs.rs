@@ -51,7 +51,7 @@ impl<W> Clone for Register<W> {
 impl<W> Copy for Register<W> {}
 
 /// The plain integer that a register holds.
-pub(crate) trait Word: Copy {
+pub(crate) trait Word: Copy + 'static {
     /// Bytes.
     const SIZE: u16;
     /// The value from the low bytes of a dword.
