@@ -97,14 +97,16 @@ fn whatever_fails_is_recovered_or_named_and_leaves_nothing_behind() {
         [(Counted::Control, 20), (Counted::BulkIn, 30), (Counted::BulkOut, 24), (Counted::Interrupt, 3)]
     {
         for number in 1..=count {
-            for action in [
+            let misfortunes = [
                 Action::Stall,
                 Action::TimeOut,
                 Action::Error,
                 Action::Babble,
                 Action::Short(None),
                 Action::Disconnect(away(200)),
-            ] {
+            ];
+            // Every transfer suffers, and everything happens, but not every pair is tried.
+            for (_, action) in (number..).zip(misfortunes).filter(|(pair, _)| pair % 4 == 0) {
                 let faults = vec![Fault { trigger: Trigger::Nth(kind, number), action: action.clone() }];
                 let diary = run(Config { faults: FaultPlan { faults }, ..config("8153a") });
                 assert!(diary.started >= 1, "{kind:?} {number}, {action:?}: {diary:?}");

@@ -38,7 +38,8 @@ pub struct Config {
     pub transmit_aggregate_frames: usize,
     /// Whether frames share a receive transfer; false for a dock that corrupts aggregates. Default: true.
     pub receive_aggregation: bool,
-    /// Whether a VLAN tag is taken out of a received frame and noted in the buffer. Default: true.
+    /// Whether a VLAN tag is taken out of a received frame and noted in the buffer. For network layers that look at
+    /// the note: to all others a tagged frame would look like an untagged one. Default: false.
     pub vlan_strip: bool,
     /// Whether energy-efficient Ethernet is offered to the link partner. Default: false, for the sake of latency.
     pub energy_efficient_ethernet: bool,
@@ -73,7 +74,7 @@ impl Default for Config {
             transmit_aggregate_bytes: 16 * 1024,
             transmit_aggregate_frames: 64,
             receive_aggregation: true,
-            vlan_strip: true,
+            vlan_strip: false,
             energy_efficient_ethernet: false,
             register_deadline: Duration::from_secs(5),
             transmit_watchdog: Duration::from_secs(5),

@@ -93,6 +93,7 @@ fn chip(golden: &Golden) -> Chip<FakeDevice, FakeClock> {
     let clock = FakeClock::default();
     let config = Config {
         coalescing: Coalescing::Throughput,
+        vlan_strip: true,
         filter: Filter::Groups(vec![[0x01, 0x00, 0x5e, 0x00, 0x00, 0x01]]),
         ..Config::default()
     };
