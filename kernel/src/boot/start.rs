@@ -66,7 +66,6 @@ pub(super) extern "C" fn start(start_info: u32, entry_time_stamp: u64) -> ! {
         panic!("{error}");
     }
     time::initialise(entry_time_stamp, platform.power.timer);
-    log::debug!("ACPI: {platform:x?}");
     let pages: Pages = Arc::new(SystemFrames);
     let bus = Bus::new(&platform);
     binding::bind_entropy(&bus, &pages);

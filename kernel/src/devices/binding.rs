@@ -12,9 +12,11 @@ use virtio::pci::PciTransport;
 use virtio::{DeviceType, Interrupts as VirtioInterrupts};
 
 use super::bus::{Bus, Device, DeviceError, Interrupts};
+use super::entropy;
 use super::network::NetworkAdapter;
+#[cfg(feature = "usb")]
+use super::usb_host;
 use super::window::Window;
-use super::{entropy, usb_host};
 use crate::executor::{self, TooManyTasks};
 use crate::net;
 use crate::time::SystemClock;
@@ -27,6 +29,7 @@ pub type Environment = net::Environment<SystemClock>;
 enum Driver {
     VirtioNetwork,
     VirtioEntropy,
+    #[cfg(feature = "usb")]
     Xhci,
     /// Part of the machine itself: bridges and the like, which need no driver.
     None,
@@ -34,8 +37,11 @@ enum Driver {
 }
 
 const BRIDGES: u8 = 0x06;
+#[cfg(feature = "usb")]
 const SERIAL_BUSES: u8 = 0x0c;
+#[cfg(feature = "usb")]
 const USB: u8 = 0x03;
+#[cfg(feature = "usb")]
 const XHCI: u8 = 0x30;
 
 /// Why a driver did not come up.
@@ -46,6 +52,7 @@ pub enum BindError {
     /// The virtio driver's error.
     Virtio(virtio::Error),
     /// The xHCI driver's error.
+    #[cfg(feature = "usb")]
     Xhci(xhci::ControllerError),
     /// No task for it.
     Tasks(TooManyTasks),
@@ -56,6 +63,7 @@ impl fmt::Display for BindError {
         match self {
             Self::Device(error) => error.fmt(formatter),
             Self::Virtio(error) => error.fmt(formatter),
+            #[cfg(feature = "usb")]
             Self::Xhci(error) => error.fmt(formatter),
             Self::Tasks(error) => error.fmt(formatter),
         }
@@ -73,7 +81,9 @@ macro_rules! from {
         }
     )*};
 }
-from!(DeviceError => Device, virtio::Error => Virtio, xhci::ControllerError => Xhci, TooManyTasks => Tasks);
+from!(DeviceError => Device, virtio::Error => Virtio, TooManyTasks => Tasks);
+#[cfg(feature = "usb")]
+from!(xhci::ControllerError => Xhci);
 
 /// Chooses by ids first, by class second.
 fn driver(device: &Device<'_>) -> Driver {
@@ -87,6 +97,7 @@ fn driver(device: &Device<'_>) -> Driver {
     }
     match (function.class, function.subclass, function.interface) {
         (BRIDGES, ..) => Driver::None,
+        #[cfg(feature = "usb")]
         (SERIAL_BUSES, USB, XHCI) => Driver::Xhci,
         _ => Driver::Unknown,
     }
@@ -101,12 +112,14 @@ pub fn bind_entropy(bus: &Bus, pages: &Pages) {
 
 /// Gives every other function to its driver, and names those that have none.
 pub fn bind(bus: &Bus, pages: &Pages, environment: &'static Environment) {
+    #[cfg(feature = "usb")]
     let mut controllers = 0;
     for device in bus.devices() {
         match driver(&device) {
             Driver::VirtioNetwork => {
                 conclude(&device, "virtio-net", virtio_network(&device, pages, environment));
             }
+            #[cfg(feature = "usb")]
             Driver::Xhci => {
                 conclude(&device, "xhci", usb_host::start(&device, controllers, pages, environment));
                 controllers += 1;

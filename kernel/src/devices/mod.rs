@@ -21,7 +21,7 @@ pub mod entropy;
 #[cfg(feature = "boot")]
 mod network;
 pub mod routing;
-#[cfg(feature = "boot")]
+#[cfg(all(feature = "boot", feature = "usb"))]
 mod usb_host;
 #[cfg(feature = "boot")]
 pub mod window;
