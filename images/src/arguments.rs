@@ -135,9 +135,19 @@ pub struct BenchArguments {
     /// Number of pings for each figure
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub count: u64,
+    /// Measure this one in the same way, with the same card, in the same run
+    #[arg(long, value_enum)]
+    pub peer: Option<Peer>,
     /// Print one JSON object on one line
     #[arg(long)]
     pub json: bool,
+}
+
+/// Whom an image is measured against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Peer {
+    /// Debian's Linux with its own drivers (fetches Debian packages)
+    Linux,
 }
 
 /// Kinds of image files.

@@ -4,17 +4,19 @@
 //! those of this machine at this moment; instruction counts repeat.
 
 mod instructions;
+mod peer;
 
 use std::io;
 use std::thread;
 use std::time::Duration;
 
 use lab_wire::{Pace, PingOutcome, PingRequest};
+use nix::unistd::{SysconfVar, sysconf};
 use serde_json::{Value, json};
 
 pub use instructions::{InstructionCount, InstructionCounter};
 
-use crate::arguments::BenchArguments;
+use crate::arguments::{BenchArguments, Peer};
 use crate::error::Error;
 use crate::guest::GuestConfiguration;
 use crate::image;
@@ -38,12 +40,17 @@ const FLOOD_DEPTH: usize = 32;
 /// How long a reply may take: generous, only against a hang.
 const REPLY_LIMIT: Duration = Duration::from_secs(30);
 
+/// Width of a column of the table.
+const COLUMN: usize = 14;
+
 /// Counters that tell what an echo costs, beside instructions.
 const COSTS: [&str; 4] = ["payload_bytes_copied", "allocations", "interrupts", "doorbells"];
 
 /// What echoes of one size cost.
 #[derive(Clone, Debug)]
 pub struct Measurement {
+    /// Who answers them.
+    pub guest: String,
     /// Bytes of data in each echo.
     pub size: usize,
     /// Round trips, one at a time.
@@ -52,6 +59,10 @@ pub struct Measurement {
     pub rate_single: f64,
     /// Answers per second, [`FLOOD_DEPTH`] under way.
     pub rate_flood: f64,
+    /// Processor time of QEMU per echo, one at a time: of the guest, the machine and its devices together.
+    pub processor_single: Duration,
+    /// The same with [`FLOOD_DEPTH`] under way.
+    pub processor_flood: Duration,
     /// Instructions for one echo that finds the guest idle, median.
     pub instructions_single: u64,
     /// Instructions per echo when the next request follows each reply.
@@ -83,10 +94,22 @@ pub fn bench(arguments: &BenchArguments) -> Result<String, Error> {
         ..GuestConfiguration::new(&image)
     };
     let sizes: Vec<usize> = arguments.size.iter().map(|size| usize::from(*size)).collect();
+    let peer = match arguments.peer {
+        Some(Peer::Linux) => Some(peer::linux(arguments.nic)?),
+        None => None,
+    };
+    let mut subjects = vec![("Skiff".to_owned(), configuration)];
+    if let Some((name, prepared)) = &peer {
+        let slots = vec![Slot::new(0, arguments.nic, FarEnd::Cable)];
+        subjects.push((name.clone(), GuestConfiguration { slots, ..prepared.configuration.clone() }));
+    }
     let mut measurements = Vec::new();
     for size in sizes {
-        let _progress = Progress::new(format!("measuring echoes of {size} bytes"));
-        measurements.push(measure(&qemu, &configuration, &counter, size, arguments.count)?);
+        for (name, configuration) in &subjects {
+            let _progress = Progress::new(format!("measuring echoes of {size} bytes, answered by {name}"));
+            let measured = measure(&qemu, name, configuration, &counter, size, arguments.count)?;
+            measurements.push(measured);
+        }
     }
     Ok(if arguments.json {
         to_json(arguments, image.bytes, &measurements).to_string() + "\n"
@@ -97,6 +120,7 @@ pub fn bench(arguments: &BenchArguments) -> Result<String, Error> {
 
 fn measure(
     qemu: &Qemu,
+    name: &str,
     configuration: &GuestConfiguration,
     counter: &InstructionCounter,
     size: usize,
@@ -105,9 +129,12 @@ fn measure(
     // Times, without the plugin.
     let mut guest = start(qemu, configuration)?;
     ping(&mut guest, WARM_UP, size, 1)?;
+    let started = processor_time(guest.guest.process_id())?;
     let single = ping(&mut guest, count, size, 1)?;
+    let middle = processor_time(guest.guest.process_id())?;
     let flood = ping(&mut guest, count, size, FLOOD_DEPTH)?;
-    guest.shut_down()?;
+    let ended = processor_time(guest.guest.process_id())?;
+    end(&mut guest)?;
     let counters = guest.guest.transcript().counters.values().next().cloned().unwrap_or_default();
     let round_trip = Summary::of(single.replies.iter().map(|reply| reply.round_trip));
     drop(guest);
@@ -141,9 +168,13 @@ fn measure(
     };
     let back_to_back = per_echo(1)?;
     let flooded = per_echo(FLOOD_DEPTH)?;
-    guest.shut_down()?;
+    end(&mut guest)?;
 
+    let per_echo = |time: Duration| time.div_f64(count.max(1) as f64);
     Ok(Measurement {
+        guest: name.to_owned(),
+        processor_single: per_echo(middle.saturating_sub(started)),
+        processor_flood: per_echo(ended.saturating_sub(middle)),
         size,
         round_trip: round_trip.ok_or_else(|| Error::Usage("--count must be at least 1".into()))?,
         rate_single: rate(&single),
@@ -162,6 +193,23 @@ fn start(qemu: &Qemu, configuration: &GuestConfiguration) -> Result<WiredGuest, 
     let mut guest = WiredGuest::start(qemu, configuration)?;
     guest.wait_ready(None)?;
     Ok(guest)
+}
+
+/// Ends a guest: an image of ours in order, so that it prints its counters. A peer knows no power button.
+fn end(guest: &mut WiredGuest) -> Result<(), Error> {
+    let ours = guest.guest.transcript().lines().any(|line| line.starts_with("@skiff entry "));
+    if ours { guest.shut_down() } else { Ok(()) }
+}
+
+/// Processor time that a process has used, its threads and the system's work for it included.
+fn processor_time(process: u32) -> Result<Duration, Error> {
+    let path = format!("/proc/{process}/stat");
+    let text = std::fs::read_to_string(&path).map_err(Error::system(format!("cannot read {path}")))?;
+    // The program's name, in parentheses, may hold anything. Of what follows, the 12th and 13th are user and system time.
+    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok());
+    Ok(Duration::from_micros(ticks * 1_000_000 / per_second.unwrap_or(100).max(1)))
 }
 
 /// Pings; anything but a complete answer is an error: a figure with losses in it means nothing.
@@ -193,6 +241,9 @@ fn to_json(arguments: &BenchArguments, image_bytes: u64, measurements: &[Measure
             let costs: serde_json::Map<String, Value> =
                 measurement.costs.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
             json!({
+                "guest": measurement.guest,
+                "qemu_processor_us": measurement.processor_single.as_secs_f64() * 1e6,
+                "qemu_processor_us_flood": measurement.processor_flood.as_secs_f64() * 1e6,
                 "size": measurement.size,
                 "rtt_us_median": measurement.round_trip.median.as_secs_f64() * 1e6,
                 "replies_per_second": measurement.rate_single.round(),
@@ -215,6 +266,9 @@ fn to_table(arguments: &BenchArguments, image_bytes: u64, measurements: &[Measur
     let mut row = |name: &str, value: &dyn Fn(&Measurement) -> String| {
         rows.push((name.to_owned(), measurements.iter().map(value).collect()));
     };
+    if arguments.peer.is_some() {
+        row("", &|m| m.guest.chars().take(COLUMN - 2).collect());
+    }
     row("bytes of data", &|m| m.size.to_string());
     row("instructions per echo, one at a time", &|m| grouped(m.instructions_single));
     row("instructions per echo, back to back", &|m| grouped(m.instructions_back_to_back));
@@ -224,6 +278,11 @@ fn to_table(arguments: &BenchArguments, image_bytes: u64, measurements: &[Measur
     row("round trip, median, us (2)", &|m| format!("{:.1}", m.round_trip.median.as_secs_f64() * 1e6));
     row("replies per second, one at a time (2)", &|m| format!("{:.0}", m.rate_single));
     row(&format!("replies per second, {FLOOD_DEPTH} under way (2)"), &|m| format!("{:.0}", m.rate_flood));
+    let microseconds = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e6);
+    row("QEMU's processor time per echo, one at a time, us (2)", &|m| microseconds(m.processor_single));
+    row(&format!("QEMU's processor time per echo, {FLOOD_DEPTH} under way, us (2)"), &|m| {
+        microseconds(m.processor_flood)
+    });
     row("echoes answered for the rows below", &|m| grouped(m.echoes));
     for name in COSTS {
         if measurements.iter().any(|m| m.costs.iter().any(|(cost, _)| *cost == name)) {
@@ -235,9 +294,9 @@ fn to_table(arguments: &BenchArguments, image_bytes: u64, measurements: &[Measur
     }
     let mut text = format!("{}, image of {} bytes, QEMU's TCG\n", arguments.nic, grouped(image_bytes));
     for (name, values) in rows {
-        text.push_str(&format!("{name:<42}"));
+        text.push_str(&format!("{name:<56}"));
         for value in values {
-            text.push_str(&format!("{value:>14}"));
+            text.push_str(&format!("{value:>COLUMN$}"));
         }
         text.push('\n');
     }

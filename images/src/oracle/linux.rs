@@ -33,8 +33,6 @@ pub struct Boot<'a> {
     pub files: BTreeMap<String, Vec<u8>>,
     /// Memory in MiB.
     pub memory: u32,
-    /// More arguments for QEMU.
-    pub arguments: Vec<String>,
 }
 
 /// One report of the script.
@@ -71,6 +69,39 @@ impl Report {
     }
 }
 
+/// What boots Linux, ready for [`Guest::start`].
+pub struct Prepared {
+    /// The machine.
+    pub configuration: GuestConfiguration,
+    /// Its initial file system; goes with this value.
+    archive: Temporary,
+}
+
+impl Boot<'_> {
+    /// Writes the initial file system.
+    ///
+    /// # Errors
+    ///
+    /// A module or file that is not there, or a full disk.
+    pub fn prepare(self) -> Result<Prepared, Error> {
+        let bytes = initial_file_system(&self)?;
+        let path = env::temp_dir().join(format!("skiff-linux-{}.cpio", std::process::id()));
+        fs::write(&path, bytes).map_err(Error::system(format!("cannot write {}", path.display())))?;
+        let archive = Temporary(path);
+        let configuration = GuestConfiguration {
+            image: self.kernel.image.clone(),
+            unstripped: self.kernel.image.clone(),
+            machine: MachineType::Q35,
+            firmware: Firmware::Fastest,
+            memory: self.memory,
+            slots: Vec::new(),
+            command_line: "console=ttyS0 quiet loglevel=3 panic=-1".to_owned(),
+            extra_arguments: vec!["-initrd".to_owned(), archive.0.display().to_string()],
+        };
+        Ok(Prepared { configuration, archive })
+    }
+}
+
 /// A Linux that runs.
 pub struct Linux {
     /// Its machine.
@@ -99,22 +130,7 @@ impl Linux {
         boot: Boot<'_>,
         devices: impl FnOnce(&mut Descriptors) -> Vec<String>,
     ) -> Result<Self, Error> {
-        let archive = initial_file_system(&boot)?;
-        let path = env::temp_dir().join(format!("skiff-oracle-{}.cpio", std::process::id()));
-        fs::write(&path, archive).map_err(Error::system(format!("cannot write {}", path.display())))?;
-        let archive = Temporary(path);
-        let mut arguments = vec!["-initrd".to_owned(), archive.0.display().to_string()];
-        arguments.extend(boot.arguments);
-        let configuration = GuestConfiguration {
-            image: boot.kernel.image.clone(),
-            unstripped: boot.kernel.image.clone(),
-            machine: MachineType::Q35,
-            firmware: Firmware::Fastest,
-            memory: boot.memory,
-            slots: Vec::new(),
-            command_line: "console=ttyS0 quiet loglevel=3 panic=-1".to_owned(),
-            extra_arguments: arguments,
-        };
+        let Prepared { configuration, archive } = boot.prepare()?;
         let (guest, _) = Guest::start_with(qemu, &configuration, devices)?;
         Ok(Self { guest, _archive: archive })
     }

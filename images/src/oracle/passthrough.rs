@@ -87,7 +87,6 @@ pub fn run(arguments: &PassthroughArguments) -> Result<bool, Error> {
         script: &SCRIPT.replace("@QEMU@", &inner_qemu).replace("@CMDLINE@", &arguments.cmdline),
         files,
         memory: 1024,
-        arguments: Vec::new(),
     };
     let mut linux =
         Linux::boot(&qemu, boot, |descriptors| dongle::qemu_arguments(0, descriptors.add(socket)))?;

@@ -199,7 +199,6 @@ impl Bench {
             script: SCRIPT,
             files: BTreeMap::new(),
             memory: 256,
-            arguments: Vec::new(),
         };
         let linux =
             Linux::boot(qemu, boot, |descriptors| dongle::qemu_arguments(0, descriptors.add(socket)))?;
