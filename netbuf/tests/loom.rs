@@ -6,6 +6,7 @@
 //!
 //! loom checks every order of the atomic operations that the memory model allows, and that the bytes of a head are
 //! never read while they are written: a cell beside the shared info stands for them.
+#![expect(clippy::unwrap_used, reason = "a test's own set-up")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use super::NetBuf;
+use super::{ChecksumStatus, NetBuf};
 use crate::error::Error;
 
 /// The ones' complement sum of `bytes` as big-endian 16-bit words, the last odd byte padded with zero, plus `initial`.
@@ -176,5 +176,63 @@ impl NetBuf {
             done += count;
         }
         Ok(sum)
+    }
+
+    /// Takes `count` bytes off the front like [`pull`](Self::pull) and keeps a complete checksum right, by subtracting
+    /// theirs (`skb_pull_rcsum`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// use netbuf::{ChecksumStatus, NetBuf};
+    /// let mut buffer = NetBuf::alloc(&memory, 64)?;
+    /// buffer.put(4)?.copy_from_slice(&[0x12, 0x34, 0x00, 0x07]);
+    /// buffer.set_checksum_status(ChecksumStatus::Complete(buffer.checksum(0..4)?));
+    /// buffer.pull_checksummed(2)?;
+    /// assert_eq!(buffer.checksum_status(), ChecksumStatus::Complete(7));
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PastEnd`].
+    pub fn pull_checksummed(&mut self, count: usize) -> Result<&[u8], Error> {
+        if let ChecksumStatus::Complete(sum) = self.checksum_status()
+            && count <= self.head_len()
+        {
+            let gone = self.checksum(0..count)?;
+            // Subtracting is adding the complement. What follows an odd number of bytes starts in the middle of a word
+            // of the old sum.
+            let rest = fold_to_16(u64::from(add(sum, !gone)));
+            let rest = if count.is_multiple_of(2) { rest } else { rest.swap_bytes() };
+            self.set_checksum_status(ChecksumStatus::Complete(u32::from(rest)));
+        }
+        self.pull(count)
+    }
+
+    /// Computes a checksum left to the device in software, for one that cannot (`skb_checksum_help`). The sum of the
+    /// pseudo header stands in the checksum's place already, as for the device.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// use netbuf::{ChecksumStatus, NetBuf, fold};
+    /// let mut buffer = NetBuf::alloc(&memory, 64)?;
+    /// buffer.put(8)?.copy_from_slice(&[8, 0, 0, 0, 1, 2, 3, 4]);
+    /// buffer.set_checksum_status(ChecksumStatus::Partial { start: 0, offset: 2 });
+    /// buffer.complete_checksum()?;
+    /// assert_eq!(fold(buffer.checksum(0..8)?), 0);
+    /// assert_eq!(buffer.checksum_status(), ChecksumStatus::None);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shared`]: unshare first.
+    pub fn complete_checksum(&mut self) -> Result<(), Error> {
+        if let ChecksumStatus::Partial { start, offset } = self.checksum_status() {
+            let sum = fold(self.checksum(start..self.len())?);
+            self.store_bits(start + offset, &sum.to_be_bytes())?;
+            self.set_checksum_status(ChecksumStatus::None);
+        }
+        Ok(())
     }
 }

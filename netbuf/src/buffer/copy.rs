@@ -1,12 +1,14 @@
 //! Copying: whole buffers, and ranges in and out at any offset.
 
+use core::ptr::NonNull;
+
 use super::{NetBuf, head};
 use crate::error::{Error, OutOfMemory};
 use crate::memory::block;
 use crate::memory::slab::DESCRIPTOR_CACHE;
 
 use super::clone::{clone_list, write_copy};
-use super::descriptor::{Descriptor, DescriptorKind};
+use super::descriptor::{Descriptor, DescriptorKind, UNSET};
 
 impl NetBuf {
     /// Everything copied into one new linear buffer with the same headroom and metadata (`skb_copy`).
@@ -37,6 +39,7 @@ impl NetBuf {
         let len = self.len();
         copy.descriptor_mut().len = len as u32;
         let mut target = copy.descriptor().data;
+        self.copy_headers_in_front(target);
         for segment in self.segments() {
             // SAFETY: the new head has room for `len` bytes behind the headroom, and the pieces are `len` bytes in all.
             unsafe {
@@ -100,6 +103,22 @@ impl NetBuf {
         descriptor.truesize = truesize;
         self.count_copied(head_len);
         Ok(copy)
+    }
+
+    /// Copies the headers that layers have taken off already, but whose offsets are known, in front of `target`: the data
+    /// of a new head with the same headroom.
+    #[inline]
+    fn copy_headers_in_front(&self, target: NonNull<u8>) {
+        let descriptor = self.descriptor();
+        let offsets = [descriptor.mac_header, descriptor.network_header, descriptor.transport_header];
+        if offsets == [UNSET; 3] {
+            return;
+        }
+        let headroom = self.headroom();
+        let first = offsets.iter().filter_map(|offset| (*offset as usize).checked_sub(1)).min();
+        let count = headroom - first.unwrap_or(headroom).min(headroom);
+        // SAFETY: both heads have the same headroom, of which `count` bytes lie right in front of the data.
+        unsafe { target.sub(count).copy_from_nonoverlapping(descriptor.data.sub(count), count) };
     }
 
     /// A new empty buffer with room for `size` bytes, `headroom` of them reserved, and this one's metadata; and whether

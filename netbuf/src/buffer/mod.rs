@@ -12,6 +12,7 @@ mod owner;
 mod receive;
 mod room;
 mod segments;
+mod shared_fields;
 
 use core::fmt;
 use core::mem::ManuallyDrop;
@@ -30,10 +31,11 @@ pub(crate) use descriptor::{CACHE_LINE, Descriptor, FclonePair};
 use descriptor::{DescriptorKind, ORIGINAL_ALIVE, SharedInfo};
 use head::Head;
 pub use inspect::{Backing, BufferInspection, FragInspection};
-pub use metadata::{ChecksumStatus, PacketType};
+pub use metadata::{CONTROL_BLOCK_SIZE, ChecksumStatus, PacketType};
 pub use owner::MemoryOwner;
 pub use receive::ReceivePattern;
 pub use segments::{DmaSegment, DmaSegmentMut};
+pub use shared_fields::Segmentation;
 
 /// Headroom of received buffers (`NET_SKB_PAD`): room for the headers that a reply or a tunnel pushes.
 pub const RECEIVE_HEADROOM: usize = 64;
