@@ -1,5 +1,6 @@
 //! What the tables of sk_buff promise, row by row, where an example alone would not show it.
 #![cfg(not(feature = "loom"))]
+#![expect(clippy::unwrap_used, reason = "a test's own set-up")]
 
 use std::collections::HashSet;
 use std::sync::Arc;

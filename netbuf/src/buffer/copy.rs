@@ -80,6 +80,7 @@ impl NetBuf {
                 return Err(error);
             }
         };
+        self.copy_headers_in_front(copy.descriptor().data);
         let head_len = self.head_len();
         // SAFETY: the new head is as large as the old one, with the data at the same offset; it has one user.
         unsafe {
