@@ -12,7 +12,6 @@ mod dpdk;
 /// How often each operation runs.
 const COUNT: u64 = 1000;
 
-#[expect(missing_docs, reason = "what the macros make needs no description")]
 mod counted {
     use std::hint::black_box;
 
@@ -191,7 +190,7 @@ mod counted {
 
     // The peer's compiler is found by the environment.
     gungraun::main!(
-        config = LibraryBenchmarkConfig::default().env_clear(false),
+        config = LibraryBenchmarkConfig::default().env_clear(false);
         library_benchmark_groups = thousand_operations
     );
 
