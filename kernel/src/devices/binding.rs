@@ -148,9 +148,10 @@ pub(super) fn spawn_interface(
     device: NetworkAdapter,
     environment: &'static Environment,
 ) -> Result<(), TooManyTasks> {
+    let interface = net::run_interface(device, environment);
     executor::spawn(async move {
         // The interface has logged why it ended.
-        net::run_interface(device, environment).await;
+        interface.await;
     })
 }
 

@@ -77,30 +77,35 @@ impl<C> fmt::Debug for Environment<C> {
 
 /// Drives a device until it fails, and gives the reason; the device is dropped. The interface then waits in the table
 /// for a device to take it over.
-pub async fn run_interface<D: NetworkDevice, C: Clock>(
+///
+/// The interface is named at the call, not when the future first runs: names follow the order of the devices on their
+/// buses, whatever order the executor runs tasks in.
+pub fn run_interface<'e, D: NetworkDevice + 'e, C: Clock>(
     mut device: D,
-    environment: &Environment<C>,
-) -> DeviceError {
+    environment: &'e Environment<C>,
+) -> impl Future<Output = DeviceError> + use<'e, D, C> {
     let information = device.information().clone();
     let station = ethernet::Address(information.mac_address);
-    if !station.is_unicast() {
-        log::error!("{}: {station} is no station address; the device is not used", information.driver);
-        return DeviceError::Failed;
+    let entry = station.is_unicast().then(|| environment.table.attach(station, information.driver));
+    async move {
+        let Some(entry) = entry else {
+            log::error!("{}: {station} is no station address; the device is not used", information.driver);
+            return DeviceError::Failed;
+        };
+        log::info!("{}: {} with address {station}", entry.name, information.driver);
+        let mtu = information.maximum_transmission_unit;
+        let mut interface = Interface::new(environment, entry.clone(), mtu, station);
+        let error = loop {
+            if let Err(error) = interface.step(&mut device).await {
+                break error;
+            }
+        };
+        entry.tell(&device);
+        entry.set_gone();
+        log::error!("{}: down, {error}", entry.name);
+        (environment.report)(format_args!("{entry}"));
+        error
     }
-    let entry = environment.table.attach(station, information.driver);
-    log::info!("{}: {} with address {station}", entry.name, information.driver);
-    let mut interface =
-        Interface::new(environment, entry.clone(), information.maximum_transmission_unit, station);
-    let error = loop {
-        if let Err(error) = interface.step(&mut device).await {
-            break error;
-        }
-    };
-    entry.tell(&device);
-    entry.set_gone();
-    log::error!("{}: down, {error}", entry.name);
-    (environment.report)(format_args!("{entry}"));
-    error
 }
 
 /// The state of one interface while it has a device.

@@ -140,7 +140,7 @@ pub struct Bench {
     pub memory: Memory,
     pub table: Arc<Table>,
     pub reports: Rc<RefCell<Vec<String>>>,
-    environment: Rc<Environment<Rc<VirtualClock>>>,
+    environment: &'static Environment<Rc<VirtualClock>>,
 }
 
 /// A fixed address, used at once.
@@ -162,14 +162,14 @@ impl Bench {
         let table = Arc::new(Table::new());
         let reports: Rc<RefCell<Vec<String>>> = Rc::default();
         let lines = reports.clone();
-        let environment = Rc::new(Environment {
+        let environment = Box::leak(Box::new(Environment {
             clock: clock.clone(),
             memory: memory.clone(),
             seed: 1,
             table: table.clone(),
             configuration,
             report: Rc::new(move |line| lines.borrow_mut().push(line.to_string())),
-        });
+        }));
         let bench = Self { executor, clock, cable: Rc::default(), memory, table, reports, environment };
         bench.plug(&bench.cable, GUEST_MAC);
         bench
@@ -197,9 +197,9 @@ impl Bench {
         };
         let device =
             Device { information, cable: cable.clone(), memory: self.memory.clone(), taken: 0, delivered: 0 };
-        let environment = self.environment.clone();
+        let interface = run_interface(device, self.environment);
         self.executor.spawn(async move {
-            run_interface(device, &environment).await;
+            interface.await;
         });
     }
 

@@ -28,6 +28,18 @@ fn two_interfaces() -> (Bench, Rc<Cable>, Request) {
 }
 
 #[test]
+fn interfaces_are_named_in_the_order_of_their_devices() {
+    let bench = Bench::new(fixed());
+    for last in 1..=3 {
+        bench.plug(&Rc::default(), [2, 0, 0, 0, 0, last]);
+    }
+    // Before any of their tasks has run.
+    let stations = bench.table.entries().iter().map(|entry| entry.state().station.0).collect::<Vec<_>>();
+    assert_eq!(stations[0], GUEST_MAC);
+    assert_eq!(stations[1..].iter().map(|station| station[5]).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
 fn two_interfaces_answer_at_once() {
     let (bench, second, request) = two_interfaces();
     for _ in 0..100 {
