@@ -35,6 +35,9 @@ pub struct Socket<M> {
     plugged: Cell<Option<u32>>,
 }
 
+/// Pieces of memory that the transfers of one pipe may have together: what one page of TRBs holds.
+const RING: usize = 255;
+
 /// How long a control transfer takes on the bus.
 const CONTROL_TIME: Duration = Duration::from_micros(50);
 
@@ -338,6 +341,10 @@ impl<M: Device> Pipe for DirectPipe<M> {
         if self.is_dead() {
             return Err((TransferError::NotThere, transfer));
         }
+        let pieces: usize = self.queued.iter().chain([&transfer]).map(pieces).sum();
+        if pieces > RING {
+            return Err((TransferError::TooLarge, transfer));
+        }
         self.queued.push_back(transfer);
         Ok(())
     }
@@ -437,5 +444,13 @@ impl<M: Device> DirectPipe<M> {
         let room = block.bytes_mut().get_mut(..*length).ok_or(TransferError::TooLarge)?;
         room.get_mut(..bytes.len()).ok_or(TransferError::Babble)?.copy_from_slice(bytes);
         Ok(bytes.len())
+    }
+}
+
+/// Pieces of memory in a transfer.
+fn pieces(transfer: &Transfer) -> usize {
+    match transfer {
+        Transfer::In { .. } => 1,
+        Transfer::Out(gather) => gather.pieces().count() + usize::from(gather.zero_packet()),
     }
 }

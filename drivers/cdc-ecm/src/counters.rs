@@ -20,9 +20,9 @@ macro_rules! counters {
 
 counters! {
     /// Frames handed up.
-    rx_frames,
+    received_frames,
     /// Bytes of these frames.
-    rx_bytes,
+    received_bytes,
     /// Transfers dropped because they are shorter than an Ethernet header or longer than the largest frame.
     rx_bad_length,
     /// Frames dropped because there was no memory for a buffer.
@@ -32,9 +32,9 @@ counters! {
     /// Receive transfers not posted because no block was free.
     rx_blocks_missing,
     /// Frames sent.
-    tx_frames,
+    sent_frames,
     /// Bytes of these frames.
-    tx_bytes,
+    sent_bytes,
     /// Frames dropped because they do not fit, or want an offload.
     tx_dropped_unfit,
     /// Frames lost in transfers that failed or were stopped.

@@ -50,8 +50,8 @@ where
                     };
                     match NetBuf::receive(&self.memory, &block.share(), 0, length, &pattern) {
                         Ok(frame) => {
-                            self.counters.rx_frames += 1;
-                            self.counters.rx_bytes += length as u64;
+                            self.counters.received_frames += 1;
+                            self.counters.received_bytes += length as u64;
                             received.push_back(frame);
                             appended += 1;
                         }
@@ -185,8 +185,8 @@ where
             match completion.result {
                 Ok(length) => {
                     self.ladder.works(Fault::Transmit);
-                    self.counters.tx_frames += 1;
-                    self.counters.tx_bytes += length as u64;
+                    self.counters.sent_frames += 1;
+                    self.counters.sent_bytes += length as u64;
                     room = true;
                 }
                 Err(error) => {

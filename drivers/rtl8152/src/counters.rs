@@ -20,9 +20,9 @@ macro_rules! counters {
 
 counters! {
     /// Frames handed up.
-    rx_frames,
+    received_frames,
     /// Bytes of these frames.
-    rx_bytes,
+    received_bytes,
     /// Receive transfers that brought something.
     rx_transfers,
     /// Receive transfers whose rest was dropped because a descriptor could not be true.
@@ -36,11 +36,11 @@ counters! {
     /// Receive transfers not posted because no block was free.
     rx_blocks_missing,
     /// Frames sent: their transfer ended well.
-    tx_frames,
+    sent_frames,
     /// Transmit transfers that ended well.
     tx_transfers,
     /// Bytes of these transfers, with descriptors.
-    tx_bytes,
+    sent_bytes,
     /// Frames dropped because they do not fit the MTU or carry an offload that the chip cannot do.
     tx_dropped_unfit,
     /// Frames dropped because there was no memory to make room for a descriptor.

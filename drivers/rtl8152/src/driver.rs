@@ -63,6 +63,10 @@ pub struct Rtl8152<D: UsbDevice, C> {
     pub(crate) transmitting_since: Instant,
     /// Whether the network layer was left with frames for want of room.
     pub(crate) wants_room: bool,
+    /// The host controller took no more transfers; until one finishes.
+    pub(crate) ring_full: bool,
+    /// So many frames share a transmit transfer.
+    pub(crate) frames_per_transfer: u64,
     pub(crate) interrupt: InterruptState,
     inspection: Inspection,
     timer: Timer,
@@ -195,6 +199,8 @@ where
             frames_under_way: 0,
             transmitting_since: now,
             wants_room: false,
+            ring_full: false,
+            frames_per_transfer: chip.config.transmit_aggregate_frames.max(1) as u64,
             interrupt: InterruptState::default(),
             inspection: Inspection {
                 due: now + chip.config.inspection_interval,
@@ -360,6 +366,7 @@ where
         }
         let under_way = self.pipes.as_ref().map_or(0, |pipes| pipes.transmit.in_flight());
         if under_way == 0 {
+            self.ring_full = false;
             self.counters.tx_dropped_lost += self.frames_under_way;
             self.frames_under_way = 0;
         }

@@ -124,8 +124,8 @@ where
             buffer.set_checksum_status(ChecksumStatus::Unnecessary);
         }
         buffer.set_vlan(packet.descriptor.vlan_tag());
-        self.counters.rx_frames += 1;
-        self.counters.rx_bytes += frame.len() as u64;
+        self.counters.received_frames += 1;
+        self.counters.received_bytes += frame.len() as u64;
         Some(buffer)
     }
 

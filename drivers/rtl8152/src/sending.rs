@@ -53,6 +53,9 @@ where
                     self.frames_under_way += count;
                     submitted = true;
                 }
+                Err((TransferError::TooLarge, Transfer::Out(gather))) if self.shrink(count) => {
+                    self.take_back(gather, frames);
+                }
                 Err((error, transfer)) => {
                     self.counters.tx_dropped_lost += count;
                     self.recycle(transfer);
@@ -68,9 +71,34 @@ where
         outcome
     }
 
+    /// The host controller has no room for a transfer of `count` frames: while others are under way the frames wait
+    /// for them, else fewer frames share a transfer from now on. False when even one frame is too much.
+    fn shrink(&mut self, count: u64) -> bool {
+        if self.pipes.as_ref().is_some_and(|pipes| pipes.transmit.in_flight() > 0) {
+            self.ring_full = true;
+            return true;
+        }
+        self.frames_per_transfer = count / 2;
+        self.frames_per_transfer > 0
+    }
+
+    /// Puts frames that could not be sent back where they came from, as they were.
+    fn take_back(&mut self, mut gather: Gather, frames: &mut Queue) {
+        let mut back = Queue::new();
+        for mut frame in gather.drain_frames() {
+            match frame.pull(DESCRIPTOR_LENGTH) {
+                Ok(_) => back.push_back(frame),
+                Err(_) => self.counters.tx_dropped_lost += 1,
+            }
+        }
+        frames.prepend(&mut back);
+        self.spare_gathers.push(gather);
+    }
+
     fn has_room(&self) -> bool {
         self.link.is_some()
             && self.fault.is_none()
+            && !self.ring_full
             && self
                 .pipes
                 .as_ref()
@@ -82,8 +110,7 @@ where
         let mut gather = self.spare_gathers.pop().unwrap_or_default();
         let mut length = 0_usize;
         let mut count = 0;
-        let most = self.chip.config.transmit_aggregate_frames.max(1) as u64;
-        while count < most
+        while count < self.frames_per_transfer
             && let Some(frame) = frames.pop_front()
         {
             let start = length.next_multiple_of(ALIGNMENT);
@@ -133,14 +160,15 @@ where
             && let Poll::Ready(completion) = pipes.transmit.poll_completion(context)
         {
             self.transmitting_since = self.chip.registers.clock.now();
+            self.ring_full = false;
             let count = self.recycle(completion.transfer);
             self.frames_under_way = self.frames_under_way.saturating_sub(count);
             match completion.result {
                 Ok(length) => {
                     self.ladder.works(Fault::Transmit);
                     self.counters.tx_transfers += 1;
-                    self.counters.tx_frames += count;
-                    self.counters.tx_bytes += length as u64;
+                    self.counters.sent_frames += count;
+                    self.counters.sent_bytes += length as u64;
                     room = true;
                 }
                 Err(error) => {
