@@ -3,7 +3,8 @@
 //! `virtio_drivers::Hal` is a set of functions without a receiver, so the page source of the device that is being set
 //! up stands in a static while its rings are allocated, and the regions given out are kept in a list until the rings
 //! drop. `Hal::share` learns only a pointer: it can name the bus address only where the two are equal. That holds in
-//! Skiff's identity map; [`allocate_from`] and the rings check it, nothing takes it for granted.
+//! Skiff's identity map, and is checked for the rings' own memory and for every buffer that is posted for receiving;
+//! frames to send come out of the same packet memory.
 
 use alloc::vec::Vec;
 use core::ptr::NonNull;

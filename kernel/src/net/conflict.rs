@@ -26,8 +26,13 @@ pub enum Action {
 pub enum Conflict {
     /// Somebody has the address that was being probed: it is not used, and tried again later.
     Probed(ethernet::Address),
-    /// Somebody uses the address that we use: it is defended.
-    InUse(ethernet::Address),
+    /// Somebody uses the address that we use.
+    InUse {
+        /// The other station.
+        other: ethernet::Address,
+        /// The address is defended now; false while the last defence is too recent.
+        defended: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,11 +121,13 @@ impl Detector {
                 self.last_defence = Some(now);
                 self.defend = true;
             }
-            return Some(Conflict::InUse(packet.sender_hardware));
+            return Some(Conflict::InUse { other: packet.sender_hardware, defended: quiet });
         }
         // While probing, another station's probe for the same address is a conflict too.
         let probes = packet.sender == Address::UNSPECIFIED && packet.target == self.subnet.address;
-        if !claims && !probes {
+        // While the next try is waited for, the conflict is known.
+        let waiting = matches!(self.state, State::Probing { sent: 0, next } if now < next);
+        if waiting || (!claims && !probes) {
             return None;
         }
         self.state = State::Probing { sent: 0, next: now + self.probing.retry };
@@ -194,6 +201,7 @@ mod tests {
             panic!("used in spite of a conflict")
         };
         assert_eq!(next.since(Instant::default()), Probing::FAST.retry);
+        assert_eq!(detector.observe(&claim, Instant::default()), None, "known already");
         assert!(matches!(detector.poll(next), Action::Send(_)));
     }
 
@@ -212,7 +220,7 @@ mod tests {
         let start = Instant::default();
         for (at, defended) in [(0, true), (1, false), (9, false), (10, true)] {
             let now = start + Duration::from_secs(at);
-            assert_eq!(detector.observe(&claim, now), Some(Conflict::InUse(OTHER)));
+            assert_eq!(detector.observe(&claim, now), Some(Conflict::InUse { other: OTHER, defended }));
             assert_eq!(matches!(detector.poll(now), Action::Send(_)), defended, "after {at} s");
         }
         assert!(detector.is_in_use());

@@ -372,12 +372,10 @@ impl<'e, C: Clock> Interface<'e, C> {
         self.unsettled = false;
         self.receiver.expire(now, &mut self.transmit);
         if self.stack.is_due(now) {
-            let queued = self.transmit.len();
-            while let Some(event) = self.stack.poll(now, &mut self.transmit) {
+            let counters = self.entry.counters.clone();
+            while let Some(event) = self.stack.poll(now, &mut self.transmit, &counters) {
                 self.stack_event(event, now);
             }
-            let sent = self.transmit.len().saturating_sub(queued);
-            self.entry.counters.tx_frames.add(sent as u64);
         }
         let next_probe = self.step_detector(now);
         let counters = &self.entry.counters;

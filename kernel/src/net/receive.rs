@@ -286,7 +286,10 @@ impl Receiver {
             let address = detector.subnet().address;
             match conflict {
                 Conflict::Probed(other) => log::error!("{address} is not used: {other} has it"),
-                Conflict::InUse(other) => log::warn!("{other} uses our address {address}; it is defended"),
+                Conflict::InUse { other, defended: true } => {
+                    log::warn!("{other} uses our address {address}; it is defended");
+                }
+                Conflict::InUse { .. } => {}
             }
         }
         match packet.operation.get() {

@@ -15,7 +15,7 @@ use smoltcp::socket::dhcpv4;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Address, Ipv4Cidr};
 use zerocopy::FromBytes;
 
-use super::counters::DropReason;
+use super::counters::{Counters, DropReason};
 use super::wire::arp;
 use super::wire::ethernet;
 use super::wire::ipv4::{Address, Subnet};
@@ -60,6 +60,7 @@ impl Stack {
             memory: memory.clone(),
             received: Queue::new(),
             transmit: Queue::new(),
+            transmit_bytes: 0,
             frame_length: mtu.max(SMALLEST_MTU) + ethernet::HEADER_LENGTH,
             asked: [None; ASKED],
             next_asked: 0,
@@ -132,10 +133,12 @@ impl Stack {
         Ok(())
     }
 
-    /// Lets the stack work; what it sends goes to the end of `transmit`. At most one event per call: the caller asks
-    /// again until there is none.
-    pub fn poll(&mut self, now: Instant, transmit: &mut Queue) -> Option<Event> {
+    /// Lets the stack work; what it sends goes to the end of `transmit` and is counted. At most one event per call: the
+    /// caller asks again until there is none.
+    pub fn poll(&mut self, now: Instant, transmit: &mut Queue, counters: &Counters) -> Option<Event> {
         self.interface.poll(time(now), &mut self.port, &mut self.sockets);
+        counters.tx_frames.add(self.port.transmit.len() as u64);
+        counters.tx_bytes.add(core::mem::take(&mut self.port.transmit_bytes));
         transmit.append(&mut self.port.transmit);
         let socket = self.sockets.get_mut::<dhcpv4::Socket>(self.dhcp?);
         match socket.poll()? {
@@ -190,6 +193,8 @@ struct Port {
     received: Queue,
     transmit: Queue,
     frame_length: usize,
+    /// Bytes in `transmit`.
+    transmit_bytes: u64,
     /// Addresses that were asked for by ARP, newest overwriting oldest.
     asked: [Option<Address>; ASKED],
     next_asked: usize,
@@ -255,6 +260,7 @@ impl TxToken for Sending<'_> {
             Ok(bytes) => {
                 let result = write(bytes);
                 self.port.remember_request(self.frame.data());
+                self.port.transmit_bytes += length as u64;
                 self.port.transmit.push_back(self.frame);
                 result
             }

@@ -273,10 +273,15 @@ impl<T: InterruptTransport, I: Interrupt> VirtioNetwork<T, I> {
     async fn wait(&mut self) {
         let interrupts = &self.interrupts;
         let (queues, configuration) = poll_fn(|context| {
-            let queues = interrupts.queues.poll_fired(context).is_ready();
-            let configuration =
-                interrupts.configuration.as_ref().is_some_and(|signal| signal.poll_fired(context).is_ready());
-            if queues || configuration { Poll::Ready((queues, configuration)) } else { Poll::Pending }
+            if interrupts.queues.poll_fired(context).is_ready() {
+                // The other one stays latched for the next wait.
+                return Poll::Ready((true, false));
+            }
+            let fired = |signal: &I| signal.poll_fired(context).is_ready();
+            if interrupts.configuration.as_ref().is_some_and(fired) {
+                return Poll::Ready((false, true));
+            }
+            Poll::Pending
         })
         .await;
         self.interrupts_seen += 1;
