@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::dongle_command::DongleArguments;
 use crate::guest::MachineType;
+use crate::image::Drivers;
 use crate::nic::Nic;
 use crate::oracle::OracleArguments;
 use crate::passed_through::{PciAddress, UsbHost};
@@ -101,6 +102,9 @@ pub struct RunArguments {
     /// Options for the image: ip=10.0.0.2/24 gw=10.0.0.1 log=debug ...; without ip= it asks DHCP
     #[arg(long, default_value = "", value_name = "OPTIONS", hide_default_value = true)]
     pub cmdline: String,
+    /// The drivers in the image
+    #[arg(long, value_enum, default_value_t)]
+    pub drivers: Drivers,
     /// Print the summary as one JSON object on one line, and nothing else
     #[arg(long)]
     pub json: bool,
@@ -118,6 +122,9 @@ pub struct ImageArguments {
     /// The file to write; the same with symbols is written beside it as FILE.debug
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    /// The drivers in the image
+    #[arg(long, value_enum, default_value_t)]
+    pub drivers: Drivers,
     /// Options for the image, built into it; those that a loader passes are added to them
     #[arg(long, default_value = "", value_name = "OPTIONS", hide_default_value = true)]
     pub cmdline: String,
@@ -129,6 +136,9 @@ pub struct BenchArguments {
     /// Network card of the guest
     #[arg(long, value_enum, default_value_t = Nic::Virtio)]
     pub nic: Nic,
+    /// The drivers in the image
+    #[arg(long, value_enum, default_value_t)]
+    pub drivers: Drivers,
     /// Bytes of data in each ping, at most 65507; several sizes are measured one after the other
     #[arg(long, value_delimiter = ',', default_values_t = [56, 1400], value_parser = clap::value_parser!(u16).range(..=65507))]
     pub size: Vec<u16>,

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use clap::ValueEnum;
 use object::{Object, ObjectSection};
 
 use crate::error::Error;
@@ -14,6 +15,34 @@ use crate::progress::Progress;
 
 /// The application that images are built from.
 const APPLICATION: &str = "icmp-responder";
+
+/// The drivers in an image: an appliance for known hardware need not carry the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Drivers {
+    /// All that there are
+    #[default]
+    All,
+    /// virtio network cards only: about half the size
+    Virtio,
+}
+
+impl Drivers {
+    /// What tells cargo to build an image with them.
+    const fn features(self) -> &'static [&'static str] {
+        match self {
+            Self::All => &["--features", "image"],
+            Self::Virtio => &["--no-default-features", "--features", "image"],
+        }
+    }
+
+    /// A target directory for each set, so that switching between them builds nothing again.
+    fn target_directory(self) -> PathBuf {
+        match self {
+            Self::All => target_directory(),
+            Self::Virtio => target_directory().with_file_name("image-virtio"),
+        }
+    }
+}
 
 /// A built image.
 #[derive(Clone, Debug)]
@@ -45,13 +74,14 @@ pub fn target_directory() -> PathBuf {
 /// # Errors
 ///
 /// [`Error::Build`] with the compiler's words, [`Error::System`] when cargo cannot be run.
-pub fn build() -> Result<Image, Error> {
-    let target = target_directory();
+pub fn build(drivers: Drivers) -> Result<Image, Error> {
+    let target = drivers.target_directory();
     let progress = Progress::new("building the image");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut child = Command::new(cargo)
         .current_dir(workspace())
-        .args(["build", "--profile", "image", "--features", "image", "--package", APPLICATION])
+        .args(["build", "--profile", "image", "--package", APPLICATION])
+        .args(drivers.features())
         .arg("--target-dir")
         .arg(&target)
         // The image is linked by rules of its own; flags meant for host programs would spoil it.
@@ -104,8 +134,8 @@ fn write_stripped(unstripped: &Path, stripped: &Path) -> Result<u64, Error> {
 ///
 /// Those of [`build`], [`Error::Usage`] for options that do not fit, and [`Error::System`] when a file cannot be
 /// written.
-pub fn write(out: &Path, command_line: &str) -> Result<Image, Error> {
-    let built = build()?;
+pub fn write(out: &Path, drivers: Drivers, command_line: &str) -> Result<Image, Error> {
+    let built = build(drivers)?;
     let mut debug = out.as_os_str().to_owned();
     debug.push(".debug");
     let debug = PathBuf::from(debug);

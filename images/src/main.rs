@@ -53,7 +53,7 @@ fn do_run(arguments: &RunArguments) -> Result<u8, Error> {
 }
 
 fn do_image(arguments: &ImageArguments) -> Result<u8, Error> {
-    let image = image::write(&arguments.out, &arguments.cmdline)?;
+    let image = image::write(&arguments.out, arguments.drivers, &arguments.cmdline)?;
     println!(
         "{}: {} bytes; with symbols: {}",
         image.stripped.display(),

@@ -35,6 +35,12 @@ pub enum Nic {
 }
 
 impl Nic {
+    /// Whether the card sits on a USB bus.
+    #[must_use]
+    pub const fn needs_usb(self) -> bool {
+        !matches!(self, Self::Virtio | Self::VirtioTransitional)
+    }
+
     /// The chip, for the cards that are virtual USB adapters of ours.
     #[must_use]
     pub fn adapter(self) -> Option<Version> {

@@ -11,7 +11,7 @@ use lab_wire::{EchoReply, Host, Pace, PingOutcome, PingRequest};
 use crate::arguments::RunArguments;
 use crate::error::Error;
 use crate::guest::{Guest, GuestConfiguration};
-use crate::image::{self, Image};
+use crate::image::{self, Drivers, Image};
 use crate::nic::{FarEnd, Nic, Slot};
 use crate::passed_through::{usb_controller_arguments, usb_device_arguments};
 use crate::progress::Progress;
@@ -54,14 +54,23 @@ pub fn run(arguments: &RunArguments) -> Result<RunOutcome, Error> {
         .iter()
         .map(|name| Tap::prepare(name, &mut command_line))
         .collect::<Result<Vec<Tap>, Error>>()?;
+    let slots = slots(arguments)?;
+    if arguments.drivers == Drivers::Virtio
+        && let Some(slot) = slots.iter().find(|slot| slot.nic.needs_usb())
+    {
+        let nic = slot.nic;
+        return Err(Error::Usage(format!(
+            "--drivers virtio leaves out the driver of {nic}: add --nic virtio"
+        )));
+    }
     // Before the image is built: a device that is not there is told at once.
     let passed_through = passed_through(arguments)?;
-    let image = image::build()?;
+    let image = image::build(arguments.drivers)?;
     let qemu = Qemu::find()?;
     let configuration = GuestConfiguration {
         machine: arguments.machine,
         memory: arguments.memory,
-        slots: slots(arguments)?,
+        slots,
         command_line,
         extra_arguments: passed_through,
         ..GuestConfiguration::new(&image)

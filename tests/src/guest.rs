@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use images::guest::GuestConfiguration;
-use images::image::{self, Image};
+use images::image::{self, Drivers, Image};
 use images::nic::{FarEnd, Nic, Slot};
 use images::qemu::Qemu;
 use images::wired::WiredGuest;
@@ -17,7 +17,7 @@ pub type Counters = BTreeMap<String, u64>;
 /// The image that all tests of this process share.
 pub fn image() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
-    IMAGE.get_or_init(|| image::build().expect("the image builds"))
+    IMAGE.get_or_init(|| image::build(Drivers::All).expect("the image builds"))
 }
 
 /// The QEMU that all tests of this process share.

@@ -85,7 +85,7 @@ pub struct Measurement {
 ///
 /// What kept a guest from being started or from answering.
 pub fn bench(arguments: &BenchArguments) -> Result<String, Error> {
-    let image = image::build()?;
+    let image = image::build(arguments.drivers)?;
     let qemu = Qemu::find()?;
     let counter = InstructionCounter::build(&qemu)?;
     let configuration = GuestConfiguration {

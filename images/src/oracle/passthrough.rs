@@ -18,7 +18,7 @@ use lab_wire::{Cable, Host, HostConfiguration, Pace, PingOutcome, PingRequest};
 use crate::console::Transcript;
 use crate::dongle::{self, Command, Dongle, Remote};
 use crate::error::Error;
-use crate::image;
+use crate::image::{self, Drivers};
 use crate::oracle::linux::{Boot, Linux};
 use crate::oracle::packages::{self, Kernel};
 use crate::oracle::programs::{self, Files};
@@ -63,7 +63,7 @@ pub struct PassthroughArguments {
 pub fn run(arguments: &PassthroughArguments) -> Result<bool, Error> {
     let version = Version::find(&arguments.version)
         .ok_or_else(|| Error::Usage(format!("no chip {}", arguments.version)))?;
-    let image = image::build()?;
+    let image = image::build(Drivers::All)?;
     let kernel = Kernel::fetch(arguments.kernel.as_deref())?;
     let qemu = Qemu::find()?;
     let mut files = Files::new();
