@@ -6,7 +6,8 @@ use core::ops::Deref;
 use core::ptr::{self, NonNull};
 
 use super::descriptor::{
-    BOTH_ALIVE, CLONE_ALIVE, Descriptor, DescriptorKind, JOINT, ORIGINAL_ALIVE, SharedInfo, UNSET,
+    BOTH_ALIVE, CHARGED, CLONE_ALIVE, Descriptor, DescriptorKind, JOINT, MAYBE_CLONED, ORIGINAL_ALIVE,
+    SharedInfo, UNSET,
 };
 use super::{CACHE_LINE, NetBuf, head};
 use crate::error::OutOfMemory;
@@ -30,6 +31,7 @@ pub(super) unsafe fn write_copy(source: &Descriptor, place: NonNull<Descriptor>,
         ptr::copy_nonoverlapping(source, place, 1);
         (*place).control_block = source.control_block;
         (&raw mut (*place).owner).write(None);
+        (*place).flags = source.flags & !CHARGED | MAYBE_CLONED;
         (*place).next = ptr::null_mut();
         (*place).previous = ptr::null_mut();
         (*place).kind = kind;
@@ -69,6 +71,15 @@ impl NetBuf {
     ///
     /// [`OutOfMemory`]: no descriptor left.
     pub fn clone_buffer(&mut self) -> Result<Self, OutOfMemory> {
+        let clone = self.clone_unmarked()?;
+        // After the copy, and only once: a byte just written would delay reading the words around it.
+        if self.descriptor().flags & MAYBE_CLONED == 0 {
+            self.descriptor_mut().flags |= MAYBE_CLONED;
+        }
+        Ok(clone)
+    }
+
+    fn clone_unmarked(&mut self) -> Result<Self, OutOfMemory> {
         if self.descriptor().kind == DescriptorKind::Original {
             // SAFETY: the kind says that it is half of a pair. While the other half is not alive nobody else looks
             // at the pair; while it is, only its state is touched.
@@ -147,6 +158,7 @@ impl NetBuf {
         descriptor.data = unsafe { new.pointer.add(data_offset) };
         descriptor.end = new.end;
         descriptor.head_source = new.source;
+        descriptor.flags &= !MAYBE_CLONED;
         for offset in
             [&mut descriptor.mac_header, &mut descriptor.network_header, &mut descriptor.transport_header]
         {
@@ -255,7 +267,10 @@ impl NetBuf {
     /// ```
     #[must_use]
     pub fn share(self) -> SharedNetBuf {
-        SharedNetBuf { descriptor: self.into_descriptor() }
+        let mut buffer = self;
+        // Handles clone the buffer without being able to mark it.
+        buffer.descriptor_mut().flags |= MAYBE_CLONED;
+        SharedNetBuf { descriptor: buffer.into_descriptor() }
     }
 }
 

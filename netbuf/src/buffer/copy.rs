@@ -8,7 +8,7 @@ use crate::memory::block;
 use crate::memory::slab::DESCRIPTOR_CACHE;
 
 use super::clone::{clone_list, write_copy};
-use super::descriptor::{Descriptor, DescriptorKind, UNSET};
+use super::descriptor::{Descriptor, DescriptorKind, MAYBE_CLONED, UNSET};
 
 impl NetBuf {
     /// Everything copied into one new linear buffer with the same headroom and metadata (`skb_copy`).
@@ -150,6 +150,7 @@ impl NetBuf {
             descriptor.data_len = 0;
             descriptor.truesize = descriptor.empty_truesize();
             descriptor.head_source = new.source;
+            descriptor.flags &= !MAYBE_CLONED;
             Ok((Self::from_descriptor(place), owner))
         }
     }

@@ -24,6 +24,11 @@ pub(crate) const IN_BLOCK: u8 = u8::MAX;
 /// What a buffer holds beside its linear area: descriptor and shared info.
 const TRUESIZE_BESIDE_HEAD: u32 = (size_of::<Descriptor>() + size_of::<SharedInfo>()) as u32;
 
+/// Flag: the head may have other users. While it is clear there are none, and the shared info need not be asked.
+pub(crate) const MAYBE_CLONED: u8 = 1 << 6;
+/// Flag: somebody is charged for the buffer.
+pub(crate) const CHARGED: u8 = 1 << 7;
+
 /// Where the descriptor was allocated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -58,6 +63,7 @@ pub(crate) struct Descriptor {
     pub(crate) head_source: u8,
     pub(crate) kind: DescriptorKind,
     pub(crate) packet_type: u8,
+    /// Bits of this module ([`MAYBE_CLONED`], [`CHARGED`]) and of the metadata.
     pub(crate) flags: u8,
     /// Handles to the descriptor; more than one only under `SharedNetBuf`.
     pub(crate) users: AtomicU32,
@@ -139,6 +145,13 @@ impl Descriptor {
             owner: None,
             control_block: [0; 6],
         }
+    }
+
+    /// Whether the buffer is one of the most frequent kind: a descriptor of its own, a head that nobody else uses, nobody
+    /// charged.
+    #[inline(always)]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.kind == DescriptorKind::Single && self.flags & (MAYBE_CLONED | CHARGED) == 0
     }
 
     /// The truesize of a buffer with this head and without frags.

@@ -2,7 +2,7 @@
 
 use core::ptr::{self, NonNull};
 
-use super::descriptor::{Descriptor, Frag, MAX_FRAGS, SharedInfo};
+use super::descriptor::{Descriptor, Frag, MAX_FRAGS, MAYBE_CLONED, SharedInfo};
 use super::{NetBuf, head};
 use crate::error::{Error, Shared};
 use crate::memory::block::{self, SharedBlock};
@@ -173,6 +173,8 @@ impl NetBuf {
                 last = &raw mut (*descriptor.as_ptr()).next;
             }
             *last = member.as_ptr();
+            // When this buffer is cloned, its members are, without being marked then.
+            (*member.as_ptr()).flags |= MAYBE_CLONED;
             (*member.as_ptr()).next = ptr::null_mut();
         }
         info.has_list = 1;

@@ -4,8 +4,8 @@ use core::ptr::{self, NonNull};
 
 use super::CACHE_LINE;
 use super::descriptor::{
-    BOTH_ALIVE, CLONE_ALIVE, Descriptor, DescriptorKind, FclonePair, IN_BLOCK, JOINT, ORIGINAL_ALIVE,
-    SharedInfo, head_bytes,
+    BOTH_ALIVE, CLONE_ALIVE, Descriptor, DescriptorKind, FclonePair, IN_BLOCK, JOINT, MAYBE_CLONED,
+    ORIGINAL_ALIVE, SharedInfo, head_bytes,
 };
 use crate::error::OutOfMemory;
 use crate::memory::Inner;
@@ -92,6 +92,10 @@ pub(crate) unsafe fn discard(memory: NonNull<Inner>, head: &Head, owner: bool) {
 /// Whether anybody else uses the head of `descriptor`.
 #[inline]
 pub(crate) fn is_shared(descriptor: &Descriptor) -> bool {
+    descriptor.flags & MAYBE_CLONED != 0 && is_really_shared(descriptor)
+}
+
+fn is_really_shared(descriptor: &Descriptor) -> bool {
     // SAFETY: a descriptor keeps its head alive.
     if unsafe { descriptor.shared_info().as_ref() }.users() != 1 {
         return true;
@@ -125,8 +129,9 @@ pub(crate) unsafe fn put(memory: NonNull<Inner>, head: NonNull<u8>, end: u32, so
         let shared = shared.as_ref();
         #[cfg(feature = "loom")]
         shared.bytes.with_mut(|_| ());
-        if shared.frag_count != 0 || shared.has_list != 0 {
-            release_frags(memory.as_ref(), shared, owner);
+        release_frags(memory.as_ref(), shared, owner);
+        if shared.has_list != 0 {
+            release_list(shared.frag_list);
         }
         if source == IN_BLOCK {
             let block = NonNull::new_unchecked(shared.head_block);
@@ -137,19 +142,17 @@ pub(crate) unsafe fn put(memory: NonNull<Inner>, head: NonNull<u8>, end: u32, so
     }
 }
 
-/// Gives up the references of all frags and the buffers of the frag list.
+/// Gives up the references of all frags.
 ///
 /// # Safety
 ///
-/// The shared info has no user any more, and neither frags nor list are touched again.
-#[inline]
+/// The shared info has no user any more, and its frags are not touched again.
+#[inline(always)]
 unsafe fn release_frags(memory: &Inner, shared: &SharedInfo, owner: bool) {
     for frag in shared.frags() {
         // SAFETY: each frag holds one reference; the head, which is freed later, keeps the memory alive.
         unsafe { block::put(memory, frag.block, owner) };
     }
-    // SAFETY: the list owns its buffers.
-    unsafe { release_list(shared.frag_list) };
 }
 
 /// Frees a chain of buffers.
@@ -190,6 +193,45 @@ pub(crate) unsafe fn leave(descriptor: NonNull<Descriptor>, owner: bool) {
         }
         put(this.memory, this.head, this.end, this.head_source, owner);
     }
+}
+
+/// Frees a [plain](Descriptor::is_plain) buffer in the owner context, if all that it is made of goes where there is
+/// room; otherwise nothing happens.
+///
+/// # Safety
+///
+/// As for [`free_buffer`]; the caller is the owner of `memory`, which is the buffer's.
+#[inline(always)]
+pub(crate) unsafe fn free_plain(memory: &Inner, descriptor: NonNull<Descriptor>) -> bool {
+    // SAFETY: by contract descriptor and head are the caller's until they are put on a free list here. Releasing frags
+    // fills neither of the two magazines.
+    unsafe {
+        let this = descriptor.as_ref();
+        let shared = this.shared_info().as_ref();
+        let descriptors = memory.magazine(DESCRIPTOR_CACHE);
+        if memory.is_orphaned() || shared.has_list != 0 || descriptors.is_full() {
+            return false;
+        }
+        #[cfg(feature = "loom")]
+        shared.bytes.with_mut(|_| ());
+        if this.head_source == IN_BLOCK {
+            let block = NonNull::new_unchecked(shared.head_block);
+            if !memory.fragments.is_current(block) {
+                return false;
+            }
+            release_frags(memory, shared, true);
+            memory.fragments.take_back();
+        } else {
+            let heads = memory.magazine(this.head_source as usize);
+            if heads.is_full() {
+                return false;
+            }
+            release_frags(memory, shared, true);
+            heads.push(this.head);
+        }
+        descriptors.push(descriptor.cast());
+    }
+    true
 }
 
 /// Frees a descriptor together with its user of the head.

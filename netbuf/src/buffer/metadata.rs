@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::NetBuf;
-use super::descriptor::UNSET;
+use super::descriptor::{CHARGED, UNSET};
 use super::owner::MemoryOwner;
 use crate::error::Error;
 
@@ -556,7 +556,9 @@ impl NetBuf {
     pub fn set_owner(&mut self, owner: Arc<dyn MemoryOwner>) {
         self.orphan();
         owner.charge(self.truesize());
-        self.descriptor_mut().owner = Some(owner);
+        let descriptor = self.descriptor_mut();
+        descriptor.flags |= CHARGED;
+        descriptor.owner = Some(owner);
     }
 
     /// Gives the charge back to whoever bears it (`skb_orphan`).

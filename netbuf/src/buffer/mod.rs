@@ -20,7 +20,7 @@ use core::ptr::NonNull;
 
 use crate::context;
 use crate::error::{OutOfMemory, Shared};
-use crate::memory::slab::{DESCRIPTOR_CACHE, FCLONE_CACHE, KMALLOC_CACHES};
+use crate::memory::slab::{DESCRIPTOR_CACHE, FCLONE_CACHE};
 use crate::memory::{Inner, Memory};
 use crate::sync::AtomicU32;
 
@@ -28,7 +28,7 @@ pub use checksum::{checksum, combine, fold, update};
 pub use clone::SharedNetBuf;
 pub use descriptor::MAX_FRAGS;
 pub(crate) use descriptor::{CACHE_LINE, Descriptor, FclonePair};
-use descriptor::{DescriptorKind, ORIGINAL_ALIVE, SharedInfo};
+use descriptor::{CHARGED, DescriptorKind, ORIGINAL_ALIVE, SharedInfo};
 use head::Head;
 pub use inspect::{Backing, BufferInspection, FragInspection};
 pub use metadata::{CONTROL_BLOCK_SIZE, ChecksumStatus, PacketType};
@@ -442,33 +442,23 @@ impl NetBuf {
     #[cold]
     fn give_back_charge(&mut self) {
         let truesize = self.truesize();
-        if let Some(owner) = self.descriptor_mut().owner.take() {
+        let descriptor = self.descriptor_mut();
+        descriptor.flags &= !CHARGED;
+        if let Some(owner) = descriptor.owner.take() {
             owner.discharge(truesize);
         }
     }
 }
 
 impl Drop for NetBuf {
-    /// The most frequent end in line: in the owner context, of a buffer with a head in a slab cache that nobody else
-    /// uses, without frags. All others elsewhere.
+    /// The most frequent end in line; all others elsewhere.
     #[inline]
     fn drop(&mut self) {
-        let descriptor = self.descriptor();
         let inner = self.inner();
-        let (cache, head) = (descriptor.head_source as usize, descriptor.head);
-        if inner.is_owner()
-            && descriptor.kind == DescriptorKind::Single
-            && cache < KMALLOC_CACHES
-            && descriptor.owner.is_none()
-        {
-            let shared = self.shared_info();
-            if shared.users() == 1 && shared.frag_count == 0 && shared.has_list == 0 {
-                #[cfg(feature = "loom")]
-                shared.bytes.with_mut(|_| ());
-                // SAFETY: the buffer is the only user of its head and ends here, and the caller owns the memory.
-                if unsafe { inner.free_both(cache, head, self.descriptor.cast()) } {
-                    return;
-                }
+        if inner.is_owner() && self.descriptor().is_plain() {
+            // SAFETY: the buffer owns its descriptor and ends here, and the caller owns the memory.
+            if unsafe { head::free_plain(inner, self.descriptor) } {
+                return;
             }
         }
         // SAFETY: the buffer ends here.

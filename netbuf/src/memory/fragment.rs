@@ -77,6 +77,18 @@ impl FragmentAllocator {
         unsafe { header.as_ref().block.pointer.add(room) }
     }
 
+    /// Whether fragments are being cut from this block now. Only for the owner.
+    #[inline(always)]
+    pub(crate) fn is_current(&self, header: NonNull<BlockHeader>) -> bool {
+        self.stock.block() == Some(header)
+    }
+
+    /// Takes back the reference of a fragment of the current block. Only for the owner.
+    #[inline(always)]
+    pub(crate) fn take_back(&self) {
+        self.stock.add(1);
+    }
+
     /// Gives back the reference of a fragment that died.
     ///
     /// # Safety
@@ -85,8 +97,8 @@ impl FragmentAllocator {
     /// the memory.
     #[inline]
     pub(crate) unsafe fn free(&self, header: NonNull<BlockHeader>, owner: bool) {
-        if owner && self.stock.block() == Some(header) {
-            self.stock.add(1);
+        if owner && self.is_current(header) {
+            self.take_back();
         } else {
             // SAFETY: by contract.
             unsafe { block::put_directly(header) };

@@ -120,28 +120,16 @@ impl Inner {
         }
     }
 
-    /// Takes a head and a single descriptor back at once, if the owner's magazines have room; otherwise nothing happens.
-    ///
-    /// # Safety
-    ///
-    /// As for [`free`](Self::free) for both objects, the caller being the owner.
+    /// The owner's magazine of a cache.
     #[inline(always)]
-    pub(crate) unsafe fn free_both(
-        &self,
-        cache: CacheIndex,
-        head: NonNull<u8>,
-        descriptor: NonNull<u8>,
-    ) -> bool {
-        let (heads, descriptors) = (&self.local[cache], &self.local[slab::DESCRIPTOR_CACHE]);
-        if self.orphaned.load(Ordering::Relaxed) || heads.is_full() || descriptors.is_full() {
-            return false;
-        }
-        // SAFETY: by contract, and there is room.
-        unsafe {
-            heads.push(head);
-            descriptors.push(descriptor);
-        }
-        true
+    pub(crate) fn magazine(&self, cache: CacheIndex) -> &Magazine {
+        &self.local[cache]
+    }
+
+    /// Whether no handle is left, so that freeing the last object ends the memory.
+    #[inline(always)]
+    pub(crate) fn is_orphaned(&self) -> bool {
+        self.orphaned.load(Ordering::Relaxed)
     }
 
     #[cold]
