@@ -1,27 +1,26 @@
-//! The adapter as a USB device: plug and unplug, configurations, endpoints, and what goes wrong with them.
+//! The adapter in somebody's hand: plugged in and pulled out, its cable too, and what goes wrong with it. What the USB host
+//! sees of it is in [`requests`] and [`endpoints`].
+
+mod endpoints;
+mod requests;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use lab_usbredir::{Answer, Attachment, Device, Endpoint, Interface, Setup, Speed};
+use lab_usbredir::{Answer, Speed};
 
 use crate::chip::{Chip, Framing, PowerOn};
-use crate::descriptors::{Descriptors, UnknownField, bulk_size};
-use crate::faults::{Action, Counted, Disconnect, FaultPlan, Trigger};
+use crate::descriptors::{Descriptors, UnknownField};
+use crate::faults::{Action, Counted, Disconnect, FaultPlan, Trigger, received_field};
+use crate::ncm;
 use crate::phy::LinkSpeed;
-use crate::register_file::Space;
 use crate::storage::Storage;
 use crate::tally::Tally;
 use crate::trace::Access;
 use crate::transmit::TransmitError;
 use crate::version::Version;
 
-const BULK_IN: u8 = 0x81;
-const BULK_OUT: u8 = 0x02;
-const INTERRUPT_IN: u8 = 0x83;
-const VENDOR_REQUEST: u8 = 0x05;
-/// How long the drive stays after an eject, so that the host gets its answer, and how long nothing is there then.
-const EJECT_DELAY: Duration = Duration::from_millis(50);
+/// How long nothing is there after the virtual drive was ejected.
 const EJECT_AWAY: Duration = Duration::from_millis(300);
 
 /// What kind of adapter, and what is done to it.
@@ -87,6 +86,8 @@ pub struct Adapter {
     storage: Storage,
     configuration: u8,
     alternates: [u8; 2],
+    /// CDC-NCM: the largest block that the host takes.
+    block_limit: usize,
     halted: Vec<u8>,
     notifications: VecDeque<Vec<u8>>,
     transfers: Transfers,
@@ -128,6 +129,7 @@ impl Adapter {
             storage: Storage::default(),
             configuration: 0,
             alternates: [0; 2],
+            block_limit: ncm::LARGEST_BLOCK,
             halted: Vec::new(),
             notifications: VecDeque::new(),
             transfers: Transfers::default(),
@@ -232,6 +234,7 @@ impl Adapter {
         self.plugged += 1;
         self.configuration = 0;
         self.alternates = [0; 2];
+        self.block_limit = ncm::LARGEST_BLOCK;
         self.halted.clear();
         self.notifications.clear();
         self.storage.clear();
@@ -335,293 +338,6 @@ impl Adapter {
             }
         })
     }
-
-    fn framing_of(&self, configuration: u8) -> Framing {
-        let (interfaces, _) = self.descriptors.tables(configuration, &self.alternates);
-        match interfaces.first().map(|interface| interface.class) {
-            Some([0xff, ..]) => Framing::Vendor,
-            Some([0x02, 0x06, _]) if self.alternates[1] == 1 => Framing::Ecm,
-            _ => Framing::None,
-        }
-    }
-
-    fn apply_settings(&mut self) {
-        let framing = if self.as_storage() { Framing::None } else { self.framing_of(self.configuration) };
-        self.halted.clear();
-        self.notifications.clear();
-        self.chip.set_framing(framing);
-        if framing != Framing::None {
-            self.chip.phy().tell_again();
-        }
-    }
-
-    fn standard_request(&mut self, setup: Setup) -> Answer {
-        let Setup { request_type, request, value, index, .. } = setup;
-        let configured = self.configuration != 0;
-        match (request_type, request) {
-            (0x80..=0x82, 0x00) => {
-                let halted = request_type == 0x82 && self.halted.contains(&(index as u8));
-                Answer::Data(vec![u8::from(halted), 0])
-            }
-            (0x00..=0x02, 0x01 | 0x03) => {
-                if (request_type, request, value) == (0x02, 0x01, 0) {
-                    self.halted.retain(|endpoint| u16::from(*endpoint) != index);
-                }
-                Answer::Accepted(0)
-            }
-            // The address, exit latencies and isochronous delay are the bus's business.
-            (0x00, 0x05 | 0x30 | 0x31) => Answer::Accepted(setup.length.into()),
-            (0x80, 0x06) => {
-                let [kind, at] = value.to_be_bytes();
-                self.descriptors.get(kind, at, self.config.speed).map_or(Answer::Stall, Answer::Data)
-            }
-            (0x80, 0x08) => Answer::Data(vec![self.configuration]),
-            (0x00, 0x09) => {
-                let value = value as u8;
-                if value != 0 && self.descriptors.configuration(value).is_none() {
-                    return Answer::Stall;
-                }
-                self.configuration = value;
-                self.alternates = [0; 2];
-                self.apply_settings();
-                Answer::Accepted(0)
-            }
-            (0x81, 0x0a) if configured => match self.alternates.get(usize::from(index)) {
-                Some(alternate) => Answer::Data(vec![*alternate]),
-                None => Answer::Stall,
-            },
-            (0x01, 0x0b) if configured => {
-                let (number, alternate) = (index as u8, value as u8);
-                let mut wanted = self.alternates;
-                let Some(slot) = wanted.get_mut(usize::from(number)) else { return Answer::Stall };
-                *slot = alternate;
-                let (interfaces, _) = self.descriptors.tables(self.configuration, &wanted);
-                if interfaces.iter().all(|interface| interface.number != number) {
-                    return Answer::Stall;
-                }
-                self.alternates = wanted;
-                self.apply_settings();
-                Answer::Accepted(0)
-            }
-            _ => Answer::Stall,
-        }
-    }
-
-    /// The vendor's one request: registers. Answered in the address state too.
-    fn register_request(&mut self, setup: Setup, data: &[u8], now: Duration) -> Answer {
-        let Setup { request_type, value: address, index, length, .. } = setup;
-        let write = request_type & 0x80 == 0;
-        let longest = if write { 512 } else { 64 };
-        let Some(space) = Space::of_index(index) else { return Answer::Stall };
-        if address & 3 != 0 || length == 0 || length & 3 != 0 || length > longest {
-            return Answer::Stall;
-        }
-        let enables = index as u8;
-        let (data, answer) = if write {
-            self.chip.write(space, address, enables, data, now);
-            (data.to_vec(), Answer::Accepted(data.len()))
-        } else {
-            let data = self.chip.read(space, address, length.into());
-            (data.clone(), Answer::Data(data))
-        };
-        if let Some(log) = &mut self.log {
-            log.push(Access { write, space, address, enables, data });
-        }
-        answer
-    }
-
-    fn request(&mut self, setup: Setup, data: &[u8], now: Duration) -> Answer {
-        let to_host = setup.request_type & 0x80 != 0;
-        if !to_host && data.len() != usize::from(setup.length) {
-            return Answer::Stall;
-        }
-        match (setup.request_type, setup.request) {
-            (0x40 | 0xc0, VENDOR_REQUEST) if !self.as_storage() => self.register_request(setup, data, now),
-            // Mass storage: reset, number of the last unit.
-            (0x21, 0xff) if self.as_storage() => {
-                self.storage.clear();
-                Answer::Accepted(0)
-            }
-            (0xa1, 0xfe) if self.as_storage() => Answer::Data(vec![0]),
-            // CDC: SET_ETHERNET_MULTICAST_FILTERS, SET_ETHERNET_PACKET_FILTER. The CDC modes let everything through.
-            (0x21, 0x40 | 0x43) if self.configuration > 1 => Answer::Accepted(data.len()),
-            (kind, _) if kind & 0x60 == 0 => self.standard_request(setup),
-            _ => Answer::Stall,
-        }
-    }
-
-    /// What the interrupt endpoint has to say, in the form of the current configuration.
-    fn next_notification(&mut self) -> Option<Vec<u8>> {
-        if self.notifications.is_empty()
-            && let Some(up) = self.chip.phy().take_change()
-        {
-            match self.framing_of(self.configuration) {
-                Framing::Vendor => self.notifications.push_back(vec![if up { 4 } else { 0 }, 0]),
-                Framing::Ecm => {
-                    self.notifications.push_back(vec![0xa1, 0x00, u8::from(up), 0, 0, 0, 0, 0]);
-                    if let Some(link) = self.chip.phy().link() {
-                        let rate: u32 = match link.speed {
-                            LinkSpeed::M10 => 10_000_000,
-                            LinkSpeed::M100 => 100_000_000,
-                            LinkSpeed::M1000 => 1_000_000_000,
-                            LinkSpeed::M2500 => 2_500_000_000,
-                        };
-                        let mut speed = vec![0xa1, 0x2a, 0, 0, 0, 0, 8, 0];
-                        speed.extend([rate.to_le_bytes(), rate.to_le_bytes()].concat());
-                        self.notifications.push_back(speed);
-                    }
-                }
-                Framing::None => {}
-            }
-        }
-        self.notifications.pop_front()
-    }
-
-    /// Whether a data transfer can take place at all; else its answer.
-    fn endpoint_ready(&self, endpoint: u8, expected: u8) -> Result<(), Answer> {
-        if !matches!(self.presence, Presence::Plugged { .. }) {
-            Err(Answer::Error)
-        } else if endpoint != expected || self.configuration == 0 || self.halted.contains(&endpoint) {
-            Err(Answer::Stall)
-        } else {
-            Ok(())
-        }
-    }
-}
-
-impl Device for Adapter {
-    fn attachment(&mut self, now: Duration) -> Option<Attachment> {
-        self.advance(now);
-        if !matches!(self.presence, Presence::Plugged { .. }) {
-            return None;
-        }
-        let word =
-            |at: usize| u16::from_le_bytes([self.descriptors.device[at], self.descriptors.device[at + 1]]);
-        Some(Attachment {
-            plugged: self.plugged,
-            speed: self.config.speed,
-            vendor: word(8),
-            product: word(10),
-            version: word(12),
-        })
-    }
-
-    fn endpoints(&self) -> Vec<Endpoint> {
-        self.descriptors.tables(self.configuration, &self.alternates).1
-    }
-
-    fn interfaces(&self) -> Vec<Interface> {
-        self.descriptors.tables(self.configuration, &self.alternates).0
-    }
-
-    fn reset(&mut self, now: Duration) {
-        self.advance(now);
-        self.transfers.reset += 1;
-        self.configuration = 0;
-        self.alternates = [0; 2];
-        self.storage.clear();
-        // The registers survive: a host that was up before may go on with its link-up sequence alone.
-        self.apply_settings();
-    }
-
-    fn control(&mut self, setup: Setup, data: &[u8], now: Duration) -> Answer {
-        self.advance(now);
-        if !matches!(self.presence, Presence::Plugged { .. }) {
-            return Answer::Error;
-        }
-        let fault = self.count(Counted::Control, now);
-        if let Some(answer) = self.faulty_answer(fault.as_ref(), 0) {
-            return answer;
-        }
-        let mut answer = self.request(setup, data, now);
-        if let Answer::Data(data) = &mut answer {
-            data.truncate(setup.length.into());
-            if let Some(Action::Short(to)) = fault {
-                data.truncate(to.unwrap_or(data.len() / 2));
-            }
-        }
-        answer
-    }
-
-    fn bulk_out(&mut self, endpoint: u8, data: &[u8], now: Duration) -> Answer {
-        self.advance(now);
-        if let Err(answer) = self.endpoint_ready(endpoint, BULK_OUT) {
-            return answer;
-        }
-        let fault = self.count(Counted::BulkOut, now);
-        if let Some(answer) = self.faulty_answer(fault.as_ref(), endpoint) {
-            return answer;
-        }
-        let taken = match fault {
-            Some(Action::Short(to)) => to.unwrap_or(data.len() / 2).min(data.len()),
-            _ => data.len(),
-        };
-        let data = &data[..taken];
-        if self.as_storage() {
-            if self.storage.bulk_out(data) {
-                self.eject_at = Some(now + EJECT_DELAY);
-            }
-        } else {
-            self.chip.transmit(data, bulk_size(self.config.speed).into());
-        }
-        Answer::Accepted(taken)
-    }
-
-    fn bulk_in(&mut self, endpoint: u8, limit: usize, now: Duration) -> Answer {
-        self.advance(now);
-        if let Err(answer) = self.endpoint_ready(endpoint, BULK_IN) {
-            return answer;
-        }
-        let packet = usize::from(bulk_size(self.config.speed));
-        let overrun =
-            !self.as_storage() && !limit.is_multiple_of(packet) && self.chip.would_overrun(limit, now);
-        let data =
-            if self.as_storage() { self.storage.bulk_in() } else { self.chip.take_transfer(limit, now) };
-        let Some(mut data) = data else { return Answer::NotYet };
-        let fault = self.count(Counted::BulkIn, now);
-        if let Some(answer) = self.faulty_answer(fault.as_ref(), endpoint) {
-            return answer;
-        }
-        if overrun || data.len() > limit {
-            return Answer::Babble;
-        }
-        match fault {
-            Some(Action::Short(to)) => data.truncate(to.unwrap_or(data.len() / 2)),
-            Some(Action::Corrupt { field, value }) => corrupt_received(&mut data, &field, value),
-            _ => {}
-        }
-        Answer::Data(data)
-    }
-
-    fn interrupt_in(&mut self, endpoint: u8, limit: usize, now: Duration) -> Answer {
-        self.advance(now);
-        if let Err(answer) = self.endpoint_ready(endpoint, INTERRUPT_IN) {
-            return answer;
-        }
-        let Some(mut data) = self.next_notification() else { return Answer::NotYet };
-        let fault = self.count(Counted::Interrupt, now);
-        if let Some(answer) = self.faulty_answer(fault.as_ref(), endpoint) {
-            return answer;
-        }
-        if data.len() > limit {
-            return Answer::Babble;
-        }
-        if let Some(Action::Short(to)) = fault {
-            data.truncate(to.unwrap_or(data.len() / 2));
-        }
-        Answer::Data(data)
-    }
-
-    fn next_timer(&self) -> Option<Duration> {
-        let (back, chip) = match self.presence {
-            Presence::Away { back_at, .. } => (back_at, None),
-            Presence::Plugged { .. } => (None, self.chip.next_timer()),
-        };
-        let fault = self.by_time.front().map(|(at, _)| *at);
-        // What is due already waits for the host, not for the clock.
-        let times = [back, fault, self.link_back_at, self.eject_at, chip];
-        times.into_iter().flatten().filter(|at| *at > self.now).min()
-    }
 }
 
 fn power_on(config: &Config) -> PowerOn {
@@ -631,24 +347,6 @@ fn power_on(config: &Config) -> PowerOn {
         bus: config.speed,
         partner: config.partner,
         negotiation: config.negotiation,
-    }
-}
-
-/// The `rx.` fields: words of the first descriptor of a received transfer.
-fn received_field(name: &str) -> Option<(usize, u32)> {
-    let word: usize = match name.strip_prefix("rx.")? {
-        "length" => return Some((0, 0x7fff)),
-        word => word.strip_prefix("opts")?.parse().ok()?,
-    };
-    (1..=6).contains(&word).then_some((4 * (word - 1), u32::MAX))
-}
-
-fn corrupt_received(data: &mut [u8], field: &str, value: u32) {
-    if let Some((at, mask)) = received_field(field)
-        && let Some(bytes) = data.get_mut(at..at + 4)
-    {
-        let old = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        bytes.copy_from_slice(&(old & !mask | value & mask).to_le_bytes());
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use lab_usbredir::Speed;
 
 use crate::headers::ETHERNET;
+use crate::ncm;
 use crate::phy::{LinkSpeed, Phy};
 use crate::receive::{Aggregation, Fifo, Filter};
 use crate::register_file::{RegisterFile, Space, enabled_lanes, merge};
@@ -31,6 +32,8 @@ pub enum Framing {
     Vendor,
     /// CDC-ECM: one frame per transfer.
     Ecm,
+    /// CDC-NCM: blocks of frames.
+    Ncm,
 }
 
 /// A register that a fault holds at a value: space, dword address, mask, value.
@@ -48,6 +51,8 @@ pub struct Chip {
     /// Aggregation size and timers, as they were when the chip last looked.
     latched: [u16; 3],
     framing: Framing,
+    /// Blocks of CDC-NCM sent to the host.
+    blocks: u16,
     stuck: Vec<Stuck>,
     sent: VecDeque<Vec<u8>>,
     last_transmit_error: Option<TransmitError>,
@@ -90,6 +95,7 @@ impl Chip {
             tally: Tally::default(),
             latched: [0; 3],
             framing: Framing::None,
+            blocks: 0,
             stuck: Vec::new(),
             sent: VecDeque::new(),
             last_transmit_error: None,
@@ -125,7 +131,8 @@ impl Chip {
 
     /// When the chip will do something by itself.
     pub fn next_timer(&self) -> Option<Duration> {
-        let due = if self.receives() { self.fifo.due(&self.aggregation()) } else { None };
+        let waits = self.framing == Framing::Vendor && self.receives();
+        let due = if waits { self.fifo.due(&self.aggregation()) } else { None };
         [self.phy.next_timer(), due].into_iter().flatten().min()
     }
 
@@ -337,7 +344,7 @@ impl Chip {
         match self.framing {
             Framing::None => false,
             Framing::Vendor => self.command() & pla::CR_RE != 0 && !gated && !out_of_band && engine,
-            Framing::Ecm => true,
+            Framing::Ecm | Framing::Ncm => true,
         }
     }
 
@@ -357,7 +364,7 @@ impl Chip {
         }
         let limit = match self.registers.word(Space::Pla, pla::RMS) {
             programmed if vendor => self.version.largest_frame().min(programmed.into()),
-            _ => 1518,
+            _ => 1522,
         };
         if frame.len() + 4 > limit {
             self.tally.rx_errors = self.tally.rx_errors.saturating_add(1);
@@ -377,8 +384,8 @@ impl Chip {
         }
     }
 
-    /// The next bulk IN transfer of at most `limit` bytes; `None`: NAK.
-    pub fn take_transfer(&mut self, limit: usize, now: Duration) -> Option<Vec<u8>> {
+    /// The next bulk IN transfer of at most `limit` bytes; `None`: NAK. Blocks of CDC-NCM have at most `block_limit`.
+    pub fn take_transfer(&mut self, limit: usize, block_limit: usize, now: Duration) -> Option<Vec<u8>> {
         if !self.receives() {
             return None;
         }
@@ -389,12 +396,26 @@ impl Chip {
                 self.fifo.take_transfer(limit, &aggregation, now)
             }
             Framing::Ecm => self.fifo.take_frame(),
+            Framing::Ncm => {
+                let mut block = ncm::Builder::default();
+                while self
+                    .fifo
+                    .next_frame_length()
+                    .is_some_and(|n| block.length_with(n) <= block_limit.min(limit))
+                {
+                    self.fifo.take_frame().into_iter().for_each(|frame| block.add(frame));
+                }
+                self.blocks = self.blocks.wrapping_add(1);
+                block.finish(self.blocks)
+            }
         }
     }
 
     /// Whether a transfer of `limit` bytes would be answered with more.
     pub fn would_overrun(&self, limit: usize, now: Duration) -> bool {
-        self.receives() && self.fifo.would_overrun(limit, &self.aggregation(), now)
+        self.framing == Framing::Vendor
+            && self.receives()
+            && self.fifo.would_overrun(limit, &self.aggregation(), now)
     }
 
     /// Takes a bulk OUT transfer.
@@ -403,6 +424,16 @@ impl Chip {
             Framing::None => return,
             Framing::Ecm if data.len() >= ETHERNET => vec![data.to_vec()],
             Framing::Ecm => return,
+            Framing::Ncm if data.is_empty() => return,
+            Framing::Ncm => match ncm::parse(data) {
+                Ok(frames) => {
+                    frames.into_iter().filter(|frame| frame.len() >= ETHERNET).map(<[u8]>::to_vec).collect()
+                }
+                Err(_) => {
+                    self.tally.tx_errors += 1;
+                    return;
+                }
+            },
             Framing::Vendor => {
                 let (frames, errors) = self.transmitter.transfer(data, max_packet);
                 self.tally.tx_errors += errors.len() as u64;

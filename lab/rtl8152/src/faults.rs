@@ -240,6 +240,25 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The `rx.` fields: words of the first descriptor of a received transfer.
+pub(crate) fn received_field(name: &str) -> Option<(usize, u32)> {
+    let word: usize = match name.strip_prefix("rx.")? {
+        "length" => return Some((0, 0x7fff)),
+        word => word.strip_prefix("opts")?.parse().ok()?,
+    };
+    (1..=6).contains(&word).then_some((4 * (word - 1), u32::MAX))
+}
+
+/// Overwrites such a field, if the transfer is long enough to have it.
+pub(crate) fn corrupt_received(data: &mut [u8], field: &str, value: u32) {
+    if let Some((at, mask)) = received_field(field)
+        && let Some(bytes) = data.get_mut(at..at + 4)
+    {
+        let old = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        bytes.copy_from_slice(&(old & !mask | value & mask).to_le_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,12 +14,13 @@
 //! | [`receive`], [`transmit`], [`headers`], [`tally`] | the data path with checksums and segmentation done for real |
 //! | [`adapter`] | the USB device: hot-plug, configurations, endpoints |
 //! | [`storage`] | the virtual CD-ROM `0bda:8151` |
+//! | [`ncm`] | transfer blocks of CDC-NCM |
 //! | [`faults`] | what goes wrong when |
 //! | [`trace`] | register accesses in the form of the golden logs |
 //!
 //! # What it is not
 //!
-//! Analog settings, power saving, wake-on-LAN, MCU firmware and CDC-NCM transfers have no effect; their registers and
+//! Analog settings, power saving, wake-on-LAN and MCU firmware have no effect; their registers and
 //! descriptors are there. Values that no source knows are the fact sheet's model values.
 #![forbid(unsafe_code)]
 
@@ -28,6 +29,7 @@ pub mod chip;
 pub mod descriptors;
 pub mod faults;
 pub mod headers;
+pub mod ncm;
 pub mod phy;
 pub mod receive;
 pub mod register_file;

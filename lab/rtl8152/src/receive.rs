@@ -122,6 +122,11 @@ impl Fifo {
         self.pop().map(|received| received.frame)
     }
 
+    /// Length of the frame that comes next.
+    pub fn next_frame_length(&self) -> Option<usize> {
+        self.frames.front().map(|received| received.frame.len())
+    }
+
     /// When the frames that wait are due for the host; none while there are none.
     pub fn due(&self, aggregation: &Aggregation) -> Option<Duration> {
         if !self.rest.is_empty() {

@@ -7,7 +7,7 @@ mod host;
 use std::time::Duration;
 
 use host::{Host, MAC, PEER};
-use lab_rtl8152::{Adapter, Config, FaultPlan, VERSIONS, Version};
+use lab_rtl8152::{Adapter, Config, FaultPlan, VERSIONS, Version, ncm};
 use lab_usbredir::{Answer, Device, Setup, Speed};
 use proptest::prelude::*;
 
@@ -131,6 +131,30 @@ fn the_cdc_configuration_carries_bare_frames_and_notifications() {
     assert_eq!(host.bulk_in(2048), Answer::Data(frame.clone()));
     host.bulk_out(&frame);
     assert_eq!(host.sent(), [frame]);
+}
+
+#[test]
+fn the_ncm_configuration_carries_blocks_within_the_limit_that_the_host_sets() {
+    let version = Version::find("8156b").unwrap();
+    let mut host = Host { adapter: Adapter::new(Config::new(version)).unwrap(), now: Duration::from_secs(1) };
+    host.control(0x00, 9, 2, 0, &[], 0);
+    host.control(0x01, 11, 1, 1, &[], 0);
+    assert!(
+        matches!(host.control(0xa1, 0x80, 0, 0, &[], 28), Answer::Data(p) if p.len() == 28 && p[0] == 28)
+    );
+    assert_eq!(host.control(0x21, 0x86, 0, 0, &100u32.to_le_bytes(), 4), Answer::Stall);
+    assert_eq!(host.control(0x21, 0x86, 0, 0, &2048u32.to_le_bytes(), 4), Answer::Accepted(4));
+    for i in 0..6 {
+        host.adapter.receive_frame(&[i; 600], host.now);
+    }
+    let mut received = Vec::new();
+    while let Answer::Data(block) = host.bulk_in(16 << 10) {
+        assert!(block.len() <= 2048);
+        host.bulk_out(&block);
+        received.extend(ncm::parse(&block).unwrap().into_iter().map(<[u8]>::to_vec));
+    }
+    assert_eq!(received, (0..6).map(|i| vec![i; 600]).collect::<Vec<_>>());
+    assert_eq!(host.sent(), received, "the same blocks the other way");
 }
 
 #[test]
