@@ -32,7 +32,10 @@ impl Event {
         let mut event = Self { word: parts.next()?.to_owned(), ..Self::default() };
         for part in parts {
             match part.split_once('=') {
-                Some((key, value)) => drop(event.values.insert(key.to_owned(), unescape(value))),
+                // The first one counts: an interface's own counters come before its driver's.
+                Some((key, value)) => {
+                    event.values.entry(key.to_owned()).or_insert_with(|| unescape(value));
+                }
                 None => event.arguments.push(unescape(part)),
             }
         }

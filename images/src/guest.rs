@@ -24,7 +24,7 @@ use crate::dongle::Remote;
 use crate::error::Error;
 use crate::image::Image;
 use crate::nic::{self, Descriptors, Slot};
-use crate::qemu::{Firmware, Monitor, Qemu, QemuLock};
+use crate::qemu::{Firmware, MachineLock, Monitor, Qemu};
 use crate::symbols;
 
 /// Console lines shown when something went wrong.
@@ -138,7 +138,7 @@ pub struct Guest {
     started: Instant,
     echo_console: bool,
     dongles: Vec<Option<Remote>>,
-    _lock: QemuLock,
+    _lock: MachineLock,
 }
 
 impl Guest {
@@ -165,7 +165,7 @@ impl Guest {
         configuration: &GuestConfiguration,
         devices: impl FnOnce(&mut Descriptors) -> Vec<String>,
     ) -> Result<(Self, Vec<Option<Cable>>), Error> {
-        let lock = QemuLock::take()?;
+        let lock = MachineLock::of_qemu()?;
         let mut descriptors = Descriptors::default();
         let (console_number, console) = descriptors.add_socket()?;
         let (monitor_number, monitor) = descriptors.add_socket()?;

@@ -48,12 +48,7 @@ pub struct RunOutcome {
 ///
 /// What kept the guest from being started. What happens to it later is in the outcome.
 pub fn run(arguments: &RunArguments) -> Result<RunOutcome, Error> {
-    let mut command_line = arguments.cmdline.clone();
-    let taps = arguments
-        .tap
-        .iter()
-        .map(|name| Tap::prepare(name, &mut command_line))
-        .collect::<Result<Vec<Tap>, Error>>()?;
+    // Before the image is built: what does not go together or is not there is told at once.
     let slots = slots(arguments)?;
     if arguments.drivers == Drivers::Virtio
         && let Some(slot) = slots.iter().find(|slot| slot.nic.needs_usb())
@@ -63,8 +58,10 @@ pub fn run(arguments: &RunArguments) -> Result<RunOutcome, Error> {
             "--drivers virtio leaves out the driver of {nic}: add --nic virtio"
         )));
     }
-    // Before the image is built: a device that is not there is told at once.
     let passed_through = passed_through(arguments)?;
+    let mut command_line = arguments.cmdline.clone();
+    let taps = arguments.tap.iter().map(|name| Tap::prepare(name, &mut command_line));
+    let taps = taps.collect::<Result<Vec<Tap>, Error>>()?;
     let image = image::build(arguments.drivers)?;
     let qemu = Qemu::find()?;
     let configuration = GuestConfiguration {

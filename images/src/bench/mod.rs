@@ -6,6 +6,7 @@
 mod instructions;
 mod peer;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::thread;
 use std::time::Duration;
@@ -225,7 +226,10 @@ fn ping(guest: &mut WiredGuest, count: u64, size: usize, in_flight: usize) -> Re
     if outcome.is_complete() {
         return Ok(outcome);
     }
-    let lost = format!("{} of {} pings were answered", outcome.replies.len(), outcome.sent);
+    let answered: BTreeSet<u64> = outcome.replies.iter().map(|reply| reply.sequence).collect();
+    let lost: Vec<u64> =
+        (1..=outcome.sent).filter(|sequence| !answered.contains(sequence)).take(10).collect();
+    let lost = format!("{} of {} pings were answered; lost: {lost:?}", outcome.replies.len(), outcome.sent);
     Err(Error::System { action: "measuring".into(), source: io::Error::other(lost) })
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::unistd::geteuid;
 
-pub use lock::QemuLock;
+pub use lock::MachineLock;
 pub use monitor::Monitor;
 
 use crate::error::Error;
@@ -125,6 +125,8 @@ pub fn install(program: &'static str, packages: &[&str]) -> Result<(), Error> {
     if output(Command::new("apt-get").arg("--version")).is_none() {
         return Err(remedy("this system has no apt to install it with"));
     }
+    // Who comes second finds the packages there, and apt has nothing left to do.
+    let _lock = MachineLock::of_packages()?;
     let progress = Progress::new(format!("installing {}", packages.join(" ")));
     let apt = |arguments: &[&str]| {
         Command::new("apt-get")
