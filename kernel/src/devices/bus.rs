@@ -159,10 +159,8 @@ impl Bus {
     fn line(&self, index: usize) -> Result<(u32, Signal), DeviceError> {
         let function = &self.found[index].function;
         let pin = function.interrupt_pin.ok_or(DeviceError::NoInterrupt)?;
-        let isa = match function.interrupt_line {
-            Some(line) => Some(line),
-            None => self.chipset_line(index, pin),
-        };
+        // What the chipset does counts before what the firmware noted: qboot notes one line and routes another.
+        let isa = self.chipset_line(index, pin).or(function.interrupt_line);
         Ok(self.interrupts.resolve(isa.ok_or(DeviceError::NotWired { pin })?, Signal::PCI))
     }
 
@@ -250,6 +248,10 @@ impl Device<'_> {
             return Ok(Interrupts::One { interrupt, message_signalled: true });
         }
         let (interrupt, signal) = self.bus.line(self.index)?;
+        log::debug!(
+            "PCI: {function}: interrupt line {:?}, global interrupt {interrupt}",
+            function.interrupt_line
+        );
         let interrupt = DeviceInterrupt::line(interrupt, signal)?;
         function.set_command(space, Command::NONE, Command::NO_LINE_INTERRUPT);
         Ok(Interrupts::One { interrupt, message_signalled: false })

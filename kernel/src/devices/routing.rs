@@ -1,4 +1,5 @@
-//! Interrupt lines of the two chipsets that QEMU plays, for firmware that does not note them in the functions.
+//! Interrupt lines of the two chipsets that QEMU plays, for firmware that does not note them in the functions, or notes
+//! others than it has wired (QEMU's qboot).
 //!
 //! A chipset gathers the pins of all devices on eight (Q35: ICH9, "LPC interface" 13.1 in its data sheet) or four (PIIX3,
 //! 2.2.13 in its data sheet) lines, PIRQA and up, and a register for each says which ISA interrupt it raises.
