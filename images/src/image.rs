@@ -13,7 +13,7 @@ use object::{Object, ObjectSection};
 use crate::error::Error;
 use crate::progress::Progress;
 
-/// The application that images are built from.
+/// The application that images are built from unless another one is asked for.
 const APPLICATION: &str = "icmp-responder";
 
 /// The drivers in an image: an appliance for known hardware need not carry the others.
@@ -69,18 +69,27 @@ pub fn target_directory() -> PathBuf {
     workspace().join(target).join("image")
 }
 
-/// Builds the image, saying on the terminal what is being compiled.
+/// Builds the image that answers pings, saying on the terminal what is being compiled.
 ///
 /// # Errors
 ///
 /// [`Error::Build`] with the compiler's words, [`Error::System`] when cargo cannot be run.
 pub fn build(drivers: Drivers) -> Result<Image, Error> {
+    build_application(APPLICATION, drivers)
+}
+
+/// Builds the image of another application of the workspace, as [`build`] does.
+///
+/// # Errors
+///
+/// As of [`build`].
+pub fn build_application(application: &str, drivers: Drivers) -> Result<Image, Error> {
     let target = drivers.target_directory();
     let progress = Progress::new("building the image");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut child = Command::new(cargo)
         .current_dir(workspace())
-        .args(["build", "--profile", "image", "--package", APPLICATION])
+        .args(["build", "--profile", "image", "--package", application])
         .args(drivers.features())
         .arg("--target-dir")
         .arg(&target)
@@ -105,8 +114,8 @@ pub fn build(drivers: Drivers) -> Result<Image, Error> {
     if !status.success() {
         return Err(Error::Build(messages));
     }
-    let unstripped = target.join("image").join(APPLICATION);
-    let stripped = target.join(format!("{APPLICATION}.elf"));
+    let unstripped = target.join("image").join(application);
+    let stripped = target.join(format!("{application}.elf"));
     let bytes = write_stripped(&unstripped, &stripped)?;
     Ok(Image { stripped, unstripped, bytes })
 }

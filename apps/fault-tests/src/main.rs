@@ -34,6 +34,7 @@ fn null_read() {
     log::info!("{}", unsafe { black_box(8 as *const u32).read_volatile() });
 }
 
+#[inline(never)]
 fn write_to(address: *const u32) {
     // SAFETY: none; the address is read-only, and this shows it.
     unsafe { black_box(address).cast_mut().write_volatile(2) };
