@@ -47,6 +47,10 @@ pub struct Rtl8153Arguments {
     /// Only this chip; give it several times for several chips
     #[arg(long, value_name = "CHIP")]
     pub version: Vec<String>,
+    /// With Linux's drivers for the USB classes instead: CDC-ECM, or CDC-NCM where the chip has it. Without the RTL8153,
+    /// which Linux leaves to r8152 alone
+    #[arg(long)]
+    pub cdc: bool,
     /// Show Linux's console
     #[arg(long)]
     pub console: bool,
@@ -135,7 +139,7 @@ pub fn run(arguments: &Rtl8153Arguments) -> Result<bool, Error> {
     println!("Linux {}", kernel.release);
     let qemu = Qemu::find()?;
     let Some(first) = versions.first() else { return Ok(true) };
-    let mut bench = Bench::set_up(&qemu, &kernel, *first)?;
+    let mut bench = Bench::set_up(&qemu, &kernel, *first, arguments.cdc)?;
     if arguments.console {
         bench.linux.guest.show_console();
     }
@@ -160,7 +164,8 @@ fn gone() -> lab_rtl8152::Disconnect {
 
 fn versions(arguments: &Rtl8153Arguments) -> Result<Vec<Version>, Error> {
     if arguments.version.is_empty() {
-        return Ok(VERSIONS.to_vec());
+        let wanted = |version: &&Version| !arguments.cdc || version.product != 0x8153;
+        return Ok(VERSIONS.iter().filter(wanted).copied().collect());
     }
     let find = |name: &String| Version::find(name).ok_or_else(|| Error::Usage(format!("no chip {name}")));
     arguments.version.iter().map(find).collect()
@@ -171,7 +176,7 @@ fn serve(host: &mut Host) {
 }
 
 impl Bench {
-    fn set_up(qemu: &Qemu, kernel: &Kernel, first: Version) -> Result<Self, Error> {
+    fn set_up(qemu: &Qemu, kernel: &Kernel, first: Version, cdc: bool) -> Result<Self, Error> {
         let log = SharedLog::default();
         let (to_host, host) = Cable::channel();
         let (to_streams, streams) = Cable::channel();
@@ -195,7 +200,7 @@ impl Bench {
             dongle.plug_into("virtual adapter").map_err(Error::system("cannot start the virtual adapter"))?;
         let boot = Boot {
             kernel,
-            modules: &["xhci_pci", "r8152"],
+            modules: if cdc { &["xhci_pci", "cdc_ether", "cdc_ncm"] } else { &["xhci_pci", "r8152"] },
             script: SCRIPT,
             files: BTreeMap::new(),
             memory: 256,
@@ -213,7 +218,12 @@ impl Bench {
         let link = linux.reports("link", plug).pop();
         let (driver, carrier) =
             link.as_ref().map_or(("", ""), |link| (link.text("driver"), link.text("carrier")));
-        if driver != "r8152" || carrier != "1" {
+        let expected = match version.product {
+            _ if !arguments.cdc => "r8152",
+            0x8156 => "cdc_ncm",
+            _ => "cdc_ether",
+        };
+        if driver != expected || carrier != "1" {
             complaints.push(format!("driver `{driver}`, carrier `{carrier}`"));
         }
         let mut pings = (0, 0);
@@ -247,7 +257,11 @@ impl Bench {
                 .and_then(|()| fs::write(&path, &text))
                 .map_err(Error::system(format!("cannot write {}", path.display())))?;
         }
-        let accesses = compare_with_golden(&version, &text, &mut complaints)?;
+        let accesses = if arguments.cdc {
+            format!("driver {driver}")
+        } else {
+            compare_with_golden(&version, &text, &mut complaints)?
+        };
         let link = link.map_or_else(String::new, |link| {
             format!("{} Mbit/s on USB {} Mbit/s", link.text("speed"), link.text("usb"))
         });
