@@ -11,7 +11,7 @@ use core::cell::{Cell, RefCell};
 
 use hal::time::Duration;
 
-use crate::descriptor::{Configuration, Endpoint, InterfaceSetting, TransferKind};
+use crate::configuration::{Configuration, Endpoint, InterfaceSetting, TransferKind};
 use crate::device::{DeviceInformation, EndpointAddress, Request, TransferError, UsbDevice};
 use crate::host::{ControlData, HostError, HostSlot};
 use crate::waiting::Waiters;

@@ -21,7 +21,8 @@ use core::task::{Context, Poll};
 use hal::time::Duration;
 use netbuf::Block;
 
-use crate::descriptor::{Configuration, DeviceDescriptor};
+use crate::configuration::Configuration;
+use crate::descriptor::DeviceDescriptor;
 use crate::gather::Gather;
 
 /// How fast a device signals.

@@ -7,9 +7,8 @@ use hal::time::{Clock, Duration, sleep};
 
 use crate::attached::Device;
 use crate::bus::Bus;
-use crate::descriptor::{
-    Configuration, DescriptorError, DeviceDescriptor, control_packet_size, kind, string_text,
-};
+use crate::configuration::Configuration;
+use crate::descriptor::{DescriptorError, DeviceDescriptor, control_packet_size, kind, string_text};
 use crate::device::{DeviceInformation, Path, Request, Speed, TransferError};
 use crate::host::{ControlData, HostController, HostError, HostSlot};
 use crate::port::DownstreamPort;

@@ -9,7 +9,7 @@ use core::task::{Context, Poll};
 
 use hal::time::Duration;
 
-use crate::descriptor::Endpoint;
+use crate::configuration::Endpoint;
 use crate::device::{EndpointAddress, Path, Pipe, Request, Speed, TransferError};
 
 /// Why the host controller could not do what it was asked for.

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`device`] | a device and its pipes as a class driver sees them |
 //! | [`descriptor`] | what a device says about itself, every length checked |
+//! | [`configuration`] | its interfaces and endpoints |
 //! | [`gather`] | frames and padding sent as one transfer |
 //! | [`recovery`] | what class drivers try when a device stops working |
 //! | [`bus`] | the runner: a task for each port, from plug to unplug; hubs |
@@ -20,6 +21,7 @@ extern crate alloc;
 
 pub mod attached;
 pub mod bus;
+pub mod configuration;
 pub mod descriptor;
 pub mod device;
 mod enumeration;
@@ -33,7 +35,8 @@ pub mod waiting;
 
 pub use attached::Device;
 pub use bus::{Bus, Config};
-pub use descriptor::{Configuration, DeviceDescriptor, Endpoint, InterfaceSetting, TransferKind};
+pub use configuration::{Configuration, Endpoint, InterfaceSetting, TransferKind};
+pub use descriptor::DeviceDescriptor;
 pub use device::{
     Completion, DeviceInformation, EndpointAddress, Path, Pipe, Request, Speed, Transfer, TransferError,
     UsbDevice,

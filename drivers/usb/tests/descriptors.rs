@@ -2,10 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use proptest::prelude::*;
-use usb::descriptor::{
-    self, Companion, Configuration, DescriptorError, DeviceDescriptor, HubDescriptor, MAXIMUM_SETTINGS,
-    Oddity, TransferKind, descriptors, string_text,
-};
+use usb::configuration::{Companion, Configuration, MAXIMUM_SETTINGS, Oddity, TransferKind};
+use usb::descriptor::{self, DescriptorError, DeviceDescriptor, HubDescriptor, descriptors, string_text};
 use usb::{EndpointAddress, Speed};
 
 const SPEEDS: [Speed; 5] = [Speed::Low, Speed::Full, Speed::High, Speed::Super, Speed::SuperPlus];

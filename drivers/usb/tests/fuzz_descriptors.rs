@@ -1,8 +1,8 @@
 //! Fuzz target of the descriptor parser. `cargo test` runs it for a moment on random bytes; `cargo bolero test` runs it
 //! under a fuzzer that follows the branches taken.
 
-use usb::descriptor::{Configuration, DeviceDescriptor, HubDescriptor, descriptors, string_text};
-use usb::{Speed, TransferKind};
+use usb::descriptor::{DeviceDescriptor, HubDescriptor, descriptors, string_text};
+use usb::{Configuration, Speed, TransferKind};
 
 #[test]
 fn descriptors_never_panic_and_endpoints_are_always_usable() {

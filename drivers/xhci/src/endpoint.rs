@@ -180,17 +180,18 @@ impl Endpoint {
         self.sequence
     }
 
-    /// Puts a bulk or interrupt transfer into the ring; gives it back when it does not fit.
-    pub fn put(&mut self, transfer: Transfer, reach: &Reach) -> Result<(), (TransferError, Transfer)> {
+    /// Puts a bulk or interrupt transfer into the ring; gives it back when it does not fit. True when its bytes have to
+    /// travel through other memory.
+    pub fn put(&mut self, transfer: Transfer, reach: &Reach) -> Result<bool, (TransferError, Transfer)> {
         if let Some(error) = self.dead {
             return Err((error, transfer));
         }
         match self.try_put(&transfer, reach) {
             Ok((span, length, bounce)) => {
-                let payload = Payload::Pipe(transfer);
+                let (payload, bounced) = (Payload::Pipe(transfer), bounce.is_some());
                 self.record(payload, span, length, bounce);
                 self.unannounced = true;
-                Ok(())
+                Ok(bounced)
             }
             Err(error) => Err((error, transfer)),
         }

@@ -10,6 +10,7 @@
 //! | [`trb`], [`ring`] | transfer request blocks and the rings of them | 4.9, 6.4 |
 //! | [`context`] | device and input contexts | 6.2 |
 //! | [`controller`] | start, event task, death and restart | 4.2 |
+//! | [`counters`] | what is counted | |
 //! | [`command`] | commands as futures, bringing endpoints to a standstill | 4.6 |
 //! | [`endpoint`], [`pipe`] | transfers and who owns their memory | 4.10, 4.11 |
 //! | [`slot`] | devices: address, configure, control transfers | 4.3, 4.5 |
@@ -32,6 +33,7 @@ extern crate alloc;
 pub mod command;
 pub mod context;
 pub mod controller;
+pub mod counters;
 pub mod endpoint;
 pub mod error;
 pub mod extended;
@@ -42,7 +44,8 @@ pub mod ring;
 pub mod slot;
 pub mod trb;
 
-pub use controller::{Config, Controller, Counters};
+pub use controller::{Config, Controller};
+pub use counters::Counters;
 pub use error::ControllerError;
 pub use pipe::XhciPipe;
 pub use slot::Slot;

@@ -54,7 +54,9 @@ impl<M: Mmio, C: Clock> Pipe for XhciPipe<M, C> {
             return Err((TransferError::NotThere, transfer));
         }
         let shared = &self.slot.shared;
-        self.endpoint.state.borrow_mut().put(transfer, &shared.reach)
+        let bounced = self.endpoint.state.borrow_mut().put(transfer, &shared.reach)?;
+        shared.counters.bounced.add(u64::from(bounced));
+        Ok(())
     }
 
     fn start(&mut self) {

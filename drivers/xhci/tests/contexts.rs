@@ -3,7 +3,7 @@
 
 use netbuf::Zone;
 use netbuf::host::HostPages;
-use usb::descriptor::Companion;
+use usb::configuration::Companion;
 use usb::{Endpoint, EndpointAddress, Speed, TransferKind};
 use xhci::context::{EndpointFields, InputContext, SlotFields, context_index};
 
