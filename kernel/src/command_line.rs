@@ -4,7 +4,8 @@
 //! ip=10.0.0.2/24 gw=10.0.0.1 ip=eth1:10.0.1.2/24 log=debug panic=exit inspect=icmp,memory
 //! ```
 //!
-//! The options `arp-probe=`, `echo-broadcast=` and `echo-rate=` are the [network layer's](crate::net::configuration).
+//! The options `arp-probe=`, `echo-broadcast=` and `echo-rate=` are the [network layer's](crate::net::configuration),
+//! `mac=` and `coalescing=` are for [USB adapters](crate::devices::adapters).
 //! Options are separated by white space; of an option given twice, the later one counts. What is unknown or malformed
 //! becomes a [`Problem`], to be named on the console; the other options hold.
 
@@ -15,6 +16,7 @@ use core::net::Ipv4Addr;
 
 use log::LevelFilter;
 
+use crate::devices::adapters::Adapters;
 use crate::net::Configuration;
 use crate::net::configuration::Inspect;
 use crate::net::wire::ipv4::Subnet;
@@ -26,7 +28,8 @@ pub const FIRST_INTERFACE: &str = "eth0";
 const INTERFACES_LIMIT: usize = 64;
 
 /// What is expected where an option is not known.
-const KNOWN: &str = "one of ip=, gw=, log=, panic=, inspect=, arp-probe=, echo-broadcast=, echo-rate=";
+const KNOWN: &str =
+    "one of ip=, gw=, log=, panic=, inspect=, arp-probe=, echo-broadcast=, echo-rate=, mac=, coalescing=";
 
 /// What ends a panic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +79,8 @@ pub struct Options {
     pub inspect_memory: bool,
     /// The behaviour of the network layer.
     pub network: Configuration,
+    /// Choices for USB network adapters.
+    pub adapters: Adapters,
 }
 
 impl Default for Options {
@@ -87,6 +92,7 @@ impl Default for Options {
             inspect_icmp: false,
             inspect_memory: false,
             network: Configuration::default(),
+            adapters: Adapters::default(),
         }
     }
 }
@@ -160,6 +166,7 @@ impl Options {
             }
             _ => match self.network.set(key, value) {
                 Ok(true) => {}
+                Ok(false) if self.adapters.set(key, value)? => {}
                 Ok(false) => return Err(KNOWN),
                 Err(bad) => return Err(bad.expected),
             },

@@ -70,7 +70,7 @@ pub(super) extern "C" fn start(start_info: u32, entry_time_stamp: u64) -> ! {
     let bus = Bus::new(&platform);
     binding::bind_entropy(&bus, &pages);
     let environment = environment(&options, &pages);
-    binding::bind(&bus, &pages, environment);
+    binding::bind(&bus, &pages, environment, &options.adapters);
     let interrupts = platform.interrupts;
     let listen = move |isa: u8| {
         let (interrupt, signal) = interrupts.resolve(isa, Signal::PCI);

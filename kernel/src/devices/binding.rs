@@ -3,6 +3,8 @@
 //! A driver that fails to come up leaves its function quiet and says why; everything else goes on.
 
 use alloc::boxed::Box;
+#[cfg(feature = "usb")]
+use alloc::rc::Rc;
 use core::fmt;
 
 use hal::dma::Pages;
@@ -11,6 +13,7 @@ use virtio::network::{NetworkInterrupts, VirtioNetwork};
 use virtio::pci::PciTransport;
 use virtio::{DeviceType, Interrupts as VirtioInterrupts};
 
+use super::adapters::Adapters;
 use super::bus::{Bus, Device, DeviceError, Interrupts};
 use super::entropy;
 use super::network::NetworkAdapter;
@@ -111,9 +114,11 @@ pub fn bind_entropy(bus: &Bus, pages: &Pages) {
 }
 
 /// Gives every other function to its driver, and names those that have none.
-pub fn bind(bus: &Bus, pages: &Pages, environment: &'static Environment) {
+pub fn bind(bus: &Bus, pages: &Pages, environment: &'static Environment, adapters: &Adapters) {
     #[cfg(feature = "usb")]
-    let mut controllers = 0;
+    let (mut controllers, adapters) = (0, Rc::new(adapters.clone()));
+    #[cfg(not(feature = "usb"))]
+    let _ = adapters;
     for device in bus.devices() {
         match driver(&device) {
             Driver::VirtioNetwork => {
@@ -121,7 +126,8 @@ pub fn bind(bus: &Bus, pages: &Pages, environment: &'static Environment) {
             }
             #[cfg(feature = "usb")]
             Driver::Xhci => {
-                conclude(&device, "xhci", usb_host::start(&device, controllers, pages, environment));
+                let started = usb_host::start(&device, controllers, pages, environment, adapters.clone());
+                conclude(&device, "xhci", started);
                 controllers += 1;
             }
             Driver::VirtioEntropy | Driver::None => {}

@@ -10,6 +10,7 @@
 //! | `network` | a network device of any driver |
 //! | `entropy` | random bytes |
 
+pub mod adapters;
 #[cfg(feature = "boot")]
 pub mod binding;
 #[cfg(feature = "boot")]

@@ -1,13 +1,15 @@
 //! USB: host controllers, and the network adapters that are plugged in behind them.
 
-use cdc_ecm::CdcEcm;
+use alloc::rc::Rc;
 use core::fmt;
 
+use cdc_ecm::CdcEcm;
 use hal::dma::Pages;
 use rtl8152::Rtl8152;
 use usb::UsbDevice as _;
 use xhci::Controller;
 
+use super::adapters::Adapters;
 use super::binding::{BindError, Environment, spawn_interface};
 use super::bus::{Device, DeviceError, Interrupts};
 use super::network::{NetworkAdapter, UsbDevice};
@@ -23,6 +25,7 @@ pub(super) fn start(
     number: u8,
     pages: &Pages,
     environment: &'static Environment,
+    adapters: Rc<Adapters>,
 ) -> Result<(), BindError> {
     device.enable();
     let window = device.window(REGISTERS).ok_or(DeviceError::NoWindow { register: REGISTERS })?;
@@ -39,18 +42,24 @@ pub(super) fn start(
             log::error!("usb {number}: the host controller is given up: {error}");
         }
     })?;
-    executor::spawn(async move { bus.run(&|device| offer(device, environment)).await })?;
+    executor::spawn(async move { bus.run(&|device| offer(device, environment, &adapters)).await })?;
     Ok(())
 }
 
 /// Finds a driver for a device that was plugged in; whether there is one.
-fn offer(device: UsbDevice, environment: &'static Environment) -> bool {
+fn offer(device: UsbDevice, environment: &'static Environment, adapters: &Adapters) -> bool {
     let information = device.information();
     let path = information.path;
+    let mac_address = adapters.station_address(path);
+    let throughput = adapters.throughput;
     let ids = &information.device;
     let spawned = match rtl8152::matches(ids.vendor, ids.product) {
         Some(rtl8152::Match::Adapter) => executor::spawn(async move {
-            let config = rtl8152::Config::default();
+            let mut config = rtl8152::Config::default();
+            config.mac_address = mac_address;
+            if throughput {
+                config.coalescing = rtl8152::Coalescing::Throughput;
+            }
             let adapter = Rtl8152::start(device, SystemClock, environment.memory.clone(), config).await;
             started(path, adapter.map(NetworkAdapter::Rtl8152), environment);
         }),
@@ -60,7 +69,12 @@ fn offer(device: UsbDevice, environment: &'static Environment) -> bool {
             }
         }),
         None if cdc_ecm::matches(information) => executor::spawn(async move {
-            let config = cdc_ecm::Config::default();
+            let mut config = cdc_ecm::Config::default();
+            if mac_address.is_some() {
+                // The device's own filter knows only its own address.
+                config.mac_address = mac_address;
+                config.filter = cdc_ecm::Filter::Promiscuous;
+            }
             let adapter = CdcEcm::start(device, SystemClock, environment.memory.clone(), config).await;
             started(path, adapter.map(NetworkAdapter::CdcEcm), environment);
         }),
