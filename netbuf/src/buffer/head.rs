@@ -135,7 +135,7 @@ pub(crate) unsafe fn put(memory: NonNull<Inner>, head: NonNull<u8>, end: u32, so
         }
         if source == IN_BLOCK {
             let block = NonNull::new_unchecked(shared.head_block);
-            memory.as_ref().fragments.free(block, owner);
+            memory.as_ref().fragments.free(block, head, head_bytes(end as usize), owner);
         } else {
             Inner::free(memory, source as usize, head, owner);
         }
@@ -220,7 +220,7 @@ pub(crate) unsafe fn free_plain(memory: &Inner, descriptor: NonNull<Descriptor>)
                 return false;
             }
             release_frags(memory, shared, true);
-            memory.fragments.take_back();
+            memory.fragments.take_back(block, this.head, head_bytes(this.end as usize));
         } else {
             let heads = memory.magazine(this.head_source as usize);
             if heads.is_full() {

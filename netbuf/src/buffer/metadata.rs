@@ -1,13 +1,8 @@
-//! What layers tell each other about a packet: header offsets, protocol, checksum state, and private state.
-
-use alloc::sync::Arc;
+//! What layers tell each other about a packet: protocol, receiver, checksum state, and private state.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::NetBuf;
-use super::descriptor::{CHARGED, UNSET};
-use super::owner::MemoryOwner;
-use crate::error::Error;
 
 /// Whom a packet is for, as the link layer saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -61,80 +56,6 @@ const NO_HEADER_REFERENCE: u8 = 16;
 
 /// Bytes of private state (`cb`).
 pub const CONTROL_BLOCK_SIZE: usize = 48;
-
-macro_rules! header_offset {
-    ($name:literal, $field:ident, $get:ident, $was_set:ident, $set:ident, $reset:ident) => {
-        #[doc = concat!("The bytes from the ", $name, " header to the end of the linear part; `None` while it is unset,")]
-        /// or when it no longer lies there.
-        ///
-        /// ```
-        /// # let memory = netbuf::host::memory();
-        /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
-        /// buffer.put(6)?.copy_from_slice(b"ab  cd");
-        #[doc = concat!("assert_eq!(buffer.", stringify!($get), "(), None);")]
-        #[doc = concat!("buffer.", stringify!($set), "(4)?;")]
-        /// buffer.pull(6)?; // the header stays where it is
-        #[doc = concat!("assert_eq!(buffer.", stringify!($get), "(), Some(&b\"cd\"[..]));")]
-        /// # Ok::<(), netbuf::Error>(())
-        /// ```
-        #[must_use]
-        pub fn $get(&self) -> Option<&[u8]> {
-            self.bytes_from_head_offset(self.descriptor().$field)
-        }
-
-        #[doc = concat!("Whether the ", $name, " header was set.")]
-        ///
-        /// ```
-        /// # let memory = netbuf::host::memory();
-        /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
-        #[doc = concat!("assert!(!buffer.", stringify!($was_set), "());")]
-        #[doc = concat!("buffer.", stringify!($reset), "();")]
-        #[doc = concat!("assert!(buffer.", stringify!($was_set), "());")]
-        /// # Ok::<(), netbuf::Error>(())
-        /// ```
-        #[must_use]
-        pub fn $was_set(&self) -> bool {
-            self.descriptor().$field != UNSET
-        }
-
-        #[doc = concat!("Sets the ", $name, " header `offset` bytes behind the start of the data.")]
-        ///
-        /// ```
-        /// # let memory = netbuf::host::memory();
-        /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
-        /// buffer.put(20)?;
-        #[doc = concat!("buffer.", stringify!($set), "(14)?;")]
-        #[doc = concat!("assert_eq!(buffer.", stringify!($get), "().map(<[u8]>::len), Some(6));")]
-        /// # Ok::<(), netbuf::Error>(())
-        /// ```
-        ///
-        /// # Errors
-        ///
-        /// [`Error::PastEnd`]: the linear part is shorter.
-        pub fn $set(&mut self, offset: usize) -> Result<(), Error> {
-            let available = self.head_len();
-            if offset > available {
-                return Err(Error::PastEnd { wanted: offset, available });
-            }
-            self.descriptor_mut().$field = (self.headroom() + offset) as u32 + 1;
-            Ok(())
-        }
-
-        #[doc = concat!("Sets the ", $name, " header to the start of the data.")]
-        ///
-        /// ```
-        /// # let memory = netbuf::host::memory();
-        /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
-        /// buffer.put(20)?;
-        #[doc = concat!("buffer.", stringify!($reset), "();")]
-        #[doc = concat!("assert_eq!(buffer.", stringify!($get), "().map(<[u8]>::len), Some(20));")]
-        /// # Ok::<(), netbuf::Error>(())
-        /// ```
-        pub fn $reset(&mut self) {
-            self.descriptor_mut().$field = self.headroom() as u32 + 1;
-        }
-    };
-}
 
 macro_rules! field {
     ($(#[$documentation:meta])* $get:ident, $set:ident, $field:ident: $type:ty) => {
@@ -214,58 +135,6 @@ macro_rules! optional_field {
 }
 
 impl NetBuf {
-    header_offset!(
-        "link-layer",
-        mac_header,
-        mac_header,
-        mac_header_was_set,
-        set_mac_header,
-        reset_mac_header
-    );
-    header_offset!(
-        "network",
-        network_header,
-        network_header,
-        network_header_was_set,
-        set_network_header,
-        reset_network_header
-    );
-    header_offset!(
-        "transport",
-        transport_header,
-        transport_header,
-        transport_header_was_set,
-        set_transport_header,
-        reset_transport_header
-    );
-
-    fn bytes_from_head_offset(&self, offset: u32) -> Option<&[u8]> {
-        let descriptor = self.descriptor();
-        let end = descriptor.headroom() + descriptor.head_len();
-        let offset = (offset as usize).checked_sub(1)?;
-        if offset > end {
-            return None;
-        }
-        // SAFETY: the range lies between head and end, is initialised, and is read only while borrowed: only the sole
-        // user of a head writes it.
-        Some(unsafe { core::slice::from_raw_parts(descriptor.head.as_ptr().add(offset), end - offset) })
-    }
-
-    /// The destination station address: the first six bytes at the link-layer header.
-    ///
-    /// ```
-    /// # let memory = netbuf::host::memory();
-    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
-    /// buffer.put(14)?.fill(0xff);
-    /// buffer.reset_mac_header();
-    /// assert_eq!(buffer.destination(), Some([0xff; 6]));
-    /// # Ok::<(), netbuf::Error>(())
-    /// ```
-    #[must_use]
-    pub fn destination(&self) -> Option<[u8; 6]> {
-        self.mac_header()?.first_chunk().copied()
-    }
-
     field!(
         /// The Ethernet type of the payload, host byte order (`protocol`).
         protocol, set_protocol, protocol: u16
@@ -534,59 +403,5 @@ impl NetBuf {
         const { assert!(size_of::<T>() <= CONTROL_BLOCK_SIZE && align_of::<T>() <= align_of::<u64>()) };
         // SAFETY: as in `control_block`; the type has no padding, so whatever is written leaves initialised bytes.
         unsafe { &mut *self.descriptor_mut().control_block.as_mut_ptr().cast() }
-    }
-
-    /// Memory really held: descriptor, linear area, shared info, and what each frag pins.
-    ///
-    /// ```
-    /// # let memory = netbuf::host::memory();
-    /// let buffer = netbuf::NetBuf::alloc(&memory, 64)?;
-    /// assert_eq!(buffer.truesize(), 192 + 64 + 312);
-    /// # Ok::<(), netbuf::Error>(())
-    /// ```
-    #[inline]
-    #[must_use]
-    pub fn truesize(&self) -> usize {
-        self.descriptor().truesize as usize
-    }
-
-    /// Charges the buffer to somebody; whoever was charged before gets it back (`skb_set_owner_r`, `skb_orphan`).
-    ///
-    /// See [`MemoryOwner`] for an example.
-    pub fn set_owner(&mut self, owner: Arc<dyn MemoryOwner>) {
-        self.orphan();
-        owner.charge(self.truesize());
-        let descriptor = self.descriptor_mut();
-        descriptor.flags |= CHARGED;
-        descriptor.owner = Some(owner);
-    }
-
-    /// Gives the charge back to whoever bears it (`skb_orphan`).
-    ///
-    /// ```
-    /// # let memory = netbuf::host::memory();
-    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
-    /// buffer.orphan(); // nobody is charged: nothing happens
-    /// # Ok::<(), netbuf::Error>(())
-    /// ```
-    pub fn orphan(&mut self) {
-        if self.descriptor().owner.is_some() {
-            self.give_back_charge();
-        }
-    }
-
-    /// Adds to the truesize and tells the owner.
-    #[inline]
-    pub(super) fn change_truesize(&mut self, by: i64) {
-        let descriptor = self.descriptor_mut();
-        let old = descriptor.truesize;
-        descriptor.truesize = u32::try_from(i64::from(old).saturating_add(by).max(0)).unwrap_or(u32::MAX);
-        if let Some(owner) = &descriptor.owner {
-            if descriptor.truesize >= old {
-                owner.charge((descriptor.truesize - old) as usize);
-            } else {
-                owner.discharge((old - descriptor.truesize) as usize);
-            }
-        }
     }
 }

@@ -4,8 +4,10 @@ mod checksum;
 mod clone;
 mod copy;
 mod descriptor;
+mod frag_list;
 mod frags;
 pub(crate) mod head;
+mod headers;
 mod inspect;
 mod metadata;
 mod owner;
@@ -28,7 +30,7 @@ pub use checksum::{checksum, combine, fold, update};
 pub use clone::SharedNetBuf;
 pub use descriptor::MAX_FRAGS;
 pub(crate) use descriptor::{CACHE_LINE, Descriptor, FclonePair};
-use descriptor::{CHARGED, DescriptorKind, ORIGINAL_ALIVE, SharedInfo};
+use descriptor::{DescriptorKind, ORIGINAL_ALIVE, SharedInfo};
 use head::Head;
 pub use inspect::{Backing, BufferInspection, FragInspection};
 pub use metadata::{CONTROL_BLOCK_SIZE, ChecksumStatus, PacketType};
@@ -437,16 +439,6 @@ impl NetBuf {
     #[inline]
     pub fn free_any(self) {
         drop(self);
-    }
-
-    #[cold]
-    fn give_back_charge(&mut self) {
-        let truesize = self.truesize();
-        let descriptor = self.descriptor_mut();
-        descriptor.flags &= !CHARGED;
-        if let Some(owner) = descriptor.owner.take() {
-            owner.discharge(truesize);
-        }
     }
 }
 

@@ -1,5 +1,10 @@
 //! Accounting: who pays for the memory that a buffer holds.
 
+use alloc::sync::Arc;
+
+use super::NetBuf;
+use super::descriptor::CHARGED;
+
 /// Somebody who is charged for buffers: a socket with a budget, say. Linux's `sk` and `destructor`.
 ///
 /// ```
@@ -34,4 +39,70 @@ pub trait MemoryOwner: Send + Sync {
 
     /// A buffer that you were charged `truesize` bytes for died, was given to somebody else, or shrank by that much.
     fn discharge(&self, truesize: usize);
+}
+
+impl NetBuf {
+    /// Memory really held: descriptor, linear area, shared info, and what each frag pins.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// assert_eq!(buffer.truesize(), 192 + 64 + 312);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn truesize(&self) -> usize {
+        self.descriptor().truesize as usize
+    }
+
+    /// Charges the buffer to somebody; whoever was charged before gets it back (`skb_set_owner_r`, `skb_orphan`).
+    ///
+    /// See [`MemoryOwner`] for an example.
+    pub fn set_owner(&mut self, owner: Arc<dyn MemoryOwner>) {
+        self.orphan();
+        owner.charge(self.truesize());
+        let descriptor = self.descriptor_mut();
+        descriptor.flags |= CHARGED;
+        descriptor.owner = Some(owner);
+    }
+
+    /// Gives the charge back to whoever bears it (`skb_orphan`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.orphan(); // nobody is charged: nothing happens
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    pub fn orphan(&mut self) {
+        if self.descriptor().owner.is_some() {
+            self.give_back_charge();
+        }
+    }
+
+    /// Adds to the truesize and tells the owner.
+    #[inline]
+    pub(super) fn change_truesize(&mut self, by: i64) {
+        let descriptor = self.descriptor_mut();
+        let old = descriptor.truesize;
+        descriptor.truesize = u32::try_from(i64::from(old).saturating_add(by).max(0)).unwrap_or(u32::MAX);
+        if let Some(owner) = &descriptor.owner {
+            if descriptor.truesize >= old {
+                owner.charge((descriptor.truesize - old) as usize);
+            } else {
+                owner.discharge((old - descriptor.truesize) as usize);
+            }
+        }
+    }
+
+    #[cold]
+    pub(super) fn give_back_charge(&mut self) {
+        let truesize = self.truesize();
+        let descriptor = self.descriptor_mut();
+        descriptor.flags &= !CHARGED;
+        if let Some(owner) = descriptor.owner.take() {
+            owner.discharge(truesize);
+        }
+    }
 }

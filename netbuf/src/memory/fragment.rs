@@ -10,8 +10,9 @@
 use core::cell::Cell;
 use core::ptr::NonNull;
 
-use super::block::{self, BlockHeader, Stock};
+use super::block::{self, BlockHeader};
 use super::pool::{self, PoolInner};
+use super::stock::Stock;
 use super::{Inner, OutOfMemory};
 use crate::page_source::{PageBlock, Zone};
 
@@ -83,25 +84,43 @@ impl FragmentAllocator {
         self.stock.block() == Some(header)
     }
 
-    /// Takes back the reference of a fragment of the current block. Only for the owner.
-    #[inline(always)]
-    pub(crate) fn take_back(&self) {
-        self.stock.add(1);
-    }
-
-    /// Gives back the reference of a fragment that died.
+    /// Takes back a fragment of the current block with its reference. If it was the last one cut, its bytes are room
+    /// again, still warm in the cache. Only for the owner.
     ///
     /// # Safety
     ///
-    /// `header` is the block of a fragment whose reference ends here; `owner` tells whether the caller is the owner of
-    /// the memory.
+    /// The fragment of `bytes` bytes at `pointer` was cut from `header`, the current block, and nobody uses it.
+    #[inline(always)]
+    pub(crate) unsafe fn take_back(&self, header: NonNull<BlockHeader>, pointer: NonNull<u8>, bytes: usize) {
+        self.stock.add(1);
+        let room = self.room.get();
+        // SAFETY: the stock keeps the current block alive.
+        if pointer.addr().get() - unsafe { header.as_ref() }.block.pointer.addr().get() == room {
+            self.room.set(room + bytes);
+        }
+    }
+
+    /// Gives back a fragment that died.
+    ///
+    /// # Safety
+    ///
+    /// The fragment of `bytes` bytes at `pointer` was cut from `header`, its reference ends here, and nobody uses it;
+    /// `owner` tells whether the caller is the owner of the memory.
     #[inline]
-    pub(crate) unsafe fn free(&self, header: NonNull<BlockHeader>, owner: bool) {
-        if owner && self.is_current(header) {
-            self.take_back();
-        } else {
-            // SAFETY: by contract.
-            unsafe { block::put_directly(header) };
+    pub(crate) unsafe fn free(
+        &self,
+        header: NonNull<BlockHeader>,
+        pointer: NonNull<u8>,
+        bytes: usize,
+        owner: bool,
+    ) {
+        // SAFETY: by contract.
+        unsafe {
+            if owner && self.is_current(header) {
+                self.take_back(header, pointer, bytes);
+            } else {
+                block::put_directly(header);
+            }
         }
     }
 

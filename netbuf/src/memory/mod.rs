@@ -5,6 +5,7 @@ pub(crate) mod fragment;
 pub(crate) mod pool;
 pub(crate) mod slab;
 mod statistics;
+pub(crate) mod stock;
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -17,9 +18,10 @@ use crate::error::OutOfMemory;
 use crate::page_source::{PAGE_SIZE, PageBlock, PageSource, Zone};
 use crate::sync::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, SpinLock};
 
-use block::{BlockHeader, Stock};
+use block::BlockHeader;
 use fragment::FragmentAllocator;
 use slab::{BLOCK_HEADER_CACHE, CACHE_COUNT, CACHES, CacheIndex, Counter, Magazine, SharedCache};
+use stock::Stock;
 
 pub use statistics::{CacheInformation, MemoryTables, Statistics};
 

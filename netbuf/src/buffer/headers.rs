@@ -1,0 +1,133 @@
+//! Where the headers of the layers are: offsets into the head, which stay when the data moves.
+
+use super::NetBuf;
+use super::descriptor::UNSET;
+use crate::error::Error;
+
+macro_rules! header_offset {
+    ($name:literal, $field:ident, $get:ident, $was_set:ident, $set:ident, $reset:ident) => {
+        #[doc = concat!("The bytes from the ", $name, " header to the end of the linear part; `None` while it is unset,")]
+        /// or when it no longer lies there.
+        ///
+        /// ```
+        /// # let memory = netbuf::host::memory();
+        /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+        /// buffer.put(6)?.copy_from_slice(b"ab  cd");
+        #[doc = concat!("assert_eq!(buffer.", stringify!($get), "(), None);")]
+        #[doc = concat!("buffer.", stringify!($set), "(4)?;")]
+        /// buffer.pull(6)?; // the header stays where it is
+        #[doc = concat!("assert_eq!(buffer.", stringify!($get), "(), Some(&b\"cd\"[..]));")]
+        /// # Ok::<(), netbuf::Error>(())
+        /// ```
+        #[must_use]
+        pub fn $get(&self) -> Option<&[u8]> {
+            self.bytes_from_head_offset(self.descriptor().$field)
+        }
+
+        #[doc = concat!("Whether the ", $name, " header was set.")]
+        ///
+        /// ```
+        /// # let memory = netbuf::host::memory();
+        /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+        #[doc = concat!("assert!(!buffer.", stringify!($was_set), "());")]
+        #[doc = concat!("buffer.", stringify!($reset), "();")]
+        #[doc = concat!("assert!(buffer.", stringify!($was_set), "());")]
+        /// # Ok::<(), netbuf::Error>(())
+        /// ```
+        #[must_use]
+        pub fn $was_set(&self) -> bool {
+            self.descriptor().$field != UNSET
+        }
+
+        #[doc = concat!("Sets the ", $name, " header `offset` bytes behind the start of the data.")]
+        ///
+        /// ```
+        /// # let memory = netbuf::host::memory();
+        /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+        /// buffer.put(20)?;
+        #[doc = concat!("buffer.", stringify!($set), "(14)?;")]
+        #[doc = concat!("assert_eq!(buffer.", stringify!($get), "().map(<[u8]>::len), Some(6));")]
+        /// # Ok::<(), netbuf::Error>(())
+        /// ```
+        ///
+        /// # Errors
+        ///
+        /// [`Error::PastEnd`]: the linear part is shorter.
+        pub fn $set(&mut self, offset: usize) -> Result<(), Error> {
+            let available = self.head_len();
+            if offset > available {
+                return Err(Error::PastEnd { wanted: offset, available });
+            }
+            self.descriptor_mut().$field = (self.headroom() + offset) as u32 + 1;
+            Ok(())
+        }
+
+        #[doc = concat!("Sets the ", $name, " header to the start of the data.")]
+        ///
+        /// ```
+        /// # let memory = netbuf::host::memory();
+        /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+        /// buffer.put(20)?;
+        #[doc = concat!("buffer.", stringify!($reset), "();")]
+        #[doc = concat!("assert_eq!(buffer.", stringify!($get), "().map(<[u8]>::len), Some(20));")]
+        /// # Ok::<(), netbuf::Error>(())
+        /// ```
+        pub fn $reset(&mut self) {
+            self.descriptor_mut().$field = self.headroom() as u32 + 1;
+        }
+    };
+}
+
+impl NetBuf {
+    header_offset!(
+        "link-layer",
+        mac_header,
+        mac_header,
+        mac_header_was_set,
+        set_mac_header,
+        reset_mac_header
+    );
+    header_offset!(
+        "network",
+        network_header,
+        network_header,
+        network_header_was_set,
+        set_network_header,
+        reset_network_header
+    );
+    header_offset!(
+        "transport",
+        transport_header,
+        transport_header,
+        transport_header_was_set,
+        set_transport_header,
+        reset_transport_header
+    );
+
+    fn bytes_from_head_offset(&self, offset: u32) -> Option<&[u8]> {
+        let descriptor = self.descriptor();
+        let end = descriptor.headroom() + descriptor.head_len();
+        let offset = (offset as usize).checked_sub(1)?;
+        if offset > end {
+            return None;
+        }
+        // SAFETY: the range lies between head and end, is initialised, and is read only while borrowed: only the sole
+        // user of a head writes it.
+        Some(unsafe { core::slice::from_raw_parts(descriptor.head.as_ptr().add(offset), end - offset) })
+    }
+
+    /// The destination station address: the first six bytes at the link-layer header.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.put(14)?.fill(0xff);
+    /// buffer.reset_mac_header();
+    /// assert_eq!(buffer.destination(), Some([0xff; 6]));
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[must_use]
+    pub fn destination(&self) -> Option<[u8; 6]> {
+        self.mac_header()?.first_chunk().copied()
+    }
+}
