@@ -22,7 +22,7 @@ use crate::devices::binding::{self, Environment};
 use crate::devices::bus::Bus;
 use crate::devices::entropy::SystemEntropy;
 use crate::firmware::configuration;
-use crate::firmware::interrupt_map::Signal;
+use crate::firmware::interrupt_map::{InterruptMap, Signal};
 use crate::firmware::tables::{self, Platform};
 use crate::interrupt::dispatch::DeviceInterrupt;
 use crate::interrupt::{descriptor, dispatch};
@@ -59,7 +59,7 @@ pub(super) extern "C" fn start(start_info: u32, entry_time_stamp: u64) -> ! {
     let options = read_options(&command_line);
     let platform = tables::read(root_pointer).unwrap_or_else(|error| {
         log::warn!("{error}");
-        Platform::default()
+        Platform { interrupts: InterruptMap::undescribed(), ..Platform::default() }
     });
     power::initialise(platform.power);
     if let Err(error) = dispatch::initialise(&platform.interrupts) {

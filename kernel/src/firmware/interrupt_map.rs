@@ -61,6 +61,12 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 impl InterruptMap {
+    /// A machine that does not describe its controllers: there may be a pair of 8259s.
+    #[must_use]
+    pub fn undescribed() -> Self {
+        Self { has_8259: true, ..Self::default() }
+    }
+
     /// Reads the table, from its signature on. What is cut off or malformed is left out.
     #[must_use]
     pub fn parse(table: &[u8]) -> Self {

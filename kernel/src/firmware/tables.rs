@@ -137,7 +137,7 @@ pub fn read(root_pointer: Option<u64>) -> Result<Platform, TablesError> {
         Ok(table) => InterruptMap::parse(bytes(&table)),
         Err(error) => {
             log::warn!("ACPI: no interrupt controllers described: {error:?}");
-            InterruptMap::default()
+            InterruptMap::undescribed()
         }
     };
     let configuration = tables.find_table::<Mcfg>().ok().and_then(|table| {

@@ -7,7 +7,7 @@
 use alloc::boxed::Box;
 use core::fmt;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use core::task::{Context, Poll};
 
 use hal::interrupt::{Interrupt, InterruptSignal};
@@ -46,12 +46,6 @@ static VECTORS: [Vector; DEVICE_VECTORS] = [const {
     }
 }; DEVICE_VECTORS];
 static NEXT_VECTOR: AtomicUsize = AtomicUsize::new(0);
-static INTERRUPTS: AtomicU64 = AtomicU64::new(0);
-
-/// Device interrupts since the start.
-pub fn count() -> u64 {
-    INTERRUPTS.load(Ordering::Relaxed)
-}
 
 /// Called by the entry code of every device interrupt, with interrupts off.
 pub(super) extern "C" fn interrupt(vector: u32) {
@@ -64,7 +58,6 @@ pub(super) extern "C" fn interrupt(vector: u32) {
         // Spurious, from the local APIC or the silenced 8259s: nothing to acknowledge.
         return;
     };
-    INTERRUPTS.store(INTERRUPTS.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     if vector.level.load(Ordering::Relaxed) {
         io_apic::set_masked(vector.line.load(Ordering::Relaxed) - 1, true);
     }

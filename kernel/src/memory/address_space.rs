@@ -194,7 +194,7 @@ pub unsafe fn initialise(
     let records = own.start + table_bytes;
     free.insert(tables.next..records)?;
     // SAFETY: all memory of the map is mapped now and free, except what was just taken for tables and records.
-    unsafe { FRAMES.initialise(&free, records) };
+    unsafe { FRAMES.initialise(&free, records, memory.bytes() as usize) };
     *ADDRESS_SPACE.lock() = Some(AddressSpace { table, memory });
     Ok(())
 }

@@ -25,7 +25,8 @@ pub struct Frames(Mutex<Option<State>>);
 
 struct State {
     zones: [Buddy<'static>; 3],
-    total_pages: usize,
+    /// All memory there is, whoever uses it.
+    total_bytes: usize,
 }
 
 /// The frames of this machine; empty until [`Frames::initialise`].
@@ -60,13 +61,13 @@ impl Frames {
         ZONES.iter().map(|(_, start, end)| span(map, *start, *end)).map(|(first, last)| last - first).sum()
     }
 
-    /// Takes over all memory of the map.
+    /// Takes over all memory of the map, out of `total_bytes` that the machine has.
     ///
     /// # Safety
     ///
     /// Called once. The memory in `map` is mapped onto itself, writable, and used by nobody; so is the memory at
     /// `records`, [`Frames::record_bytes`] of an earlier or the same map, which is not part of `map`.
-    pub unsafe fn initialise(&self, map: &MemoryMap, records: u64) {
+    pub unsafe fn initialise(&self, map: &MemoryMap, records: u64, total_bytes: usize) {
         let mut record = records;
         let zones = ZONES.map(|(_, start, end)| {
             let (first, last) = span(map, start, end);
@@ -79,15 +80,14 @@ impl Frames {
             }
             buddy
         });
-        let total_pages = zones.iter().map(Buddy::free_pages).sum();
-        *self.0.lock() = Some(State { zones, total_pages });
+        *self.0.lock() = Some(State { zones, total_bytes });
     }
 
-    /// Bytes of memory under management, and bytes of them in use.
+    /// Bytes of memory that the machine has, and bytes of them in use: by the image, its records, and all who allocated.
     pub fn statistics(&self) -> (usize, usize) {
         self.0.lock().as_ref().map_or((0, 0), |state| {
             let free: usize = state.zones.iter().map(Buddy::free_pages).sum();
-            (state.total_pages * PAGE_SIZE, (state.total_pages - free) * PAGE_SIZE)
+            (state.total_bytes, state.total_bytes.saturating_sub(free * PAGE_SIZE))
         })
     }
 }
