@@ -16,7 +16,8 @@
 //! | `bring_up` | the order of things: version, initialisation, station address, PHY, MAC |
 //! | `link`, `filter`, `tally` | link up and down, receive filter, hardware counters |
 //! | [`aggregate`], `transmit` | several frames in one transfer, both ways |
-//! | `driver`, `jobs`, `receiving`, `sending` | the driver itself: what it waits for, and the data path |
+//! | `driver`, `service`, `jobs` | the driver itself: start, what it waits for, what takes longer |
+//! | `receiving`, `sending` | the data path |
 //! | `mode_switch` | out of the virtual CD-ROM |
 //!
 //! It runs over anything that implements [`usb::UsbDevice`], and takes its time from a [`hal::time::Clock`].
@@ -51,6 +52,7 @@ mod rtl8153a;
 mod rtl8153b;
 mod rtl8156;
 mod sending;
+mod service;
 mod tally;
 mod transmit;
 pub mod version;
