@@ -302,7 +302,10 @@ impl<'e, C: Clock> Interface<'e, C> {
         match event {
             Event::Progress => {}
             Event::LinkUp(speed) => {
-                log::info!("{}: link up, {speed} Mbit/s", self.entry.name);
+                match speed {
+                    0 => log::info!("{}: link up", self.entry.name),
+                    _ => log::info!("{}: link up, {speed} Mbit/s", self.entry.name),
+                }
                 let was = self.link.replace(true);
                 // A new link may be another network; and a DHCP discovery sent before the link was up is lost.
                 if was == Some(false) || (was.is_none() && self.receiver_has_no_address()) {
