@@ -21,9 +21,9 @@ fn faulty(name: &str, trigger: Trigger, action: Action) -> Config {
 }
 
 /// Whether the sweep tries this misfortune at this transfer. Every transfer suffers, and everything happens, but not every
-/// pair is tried unless the environment says `SKIFF_SWEEP=full`: that takes a minute.
+/// pair is tried unless the environment says `SKIFF_SWEEP=full`: that takes minutes.
 fn is_tried(number: u64, misfortune: usize) -> bool {
-    const STRIDE: u64 = 4;
+    const STRIDE: u64 = 8;
     (number + misfortune as u64).is_multiple_of(STRIDE) || std::env::var_os("SKIFF_SWEEP").is_some()
 }
 
