@@ -419,3 +419,21 @@ fn running_out_of_memory_at_any_allocation_ends_in_a_named_error_and_heals() {
         assert_eq!(computer.violations(), Vec::<String>::new(), "allocation {number}");
     }
 }
+
+#[test]
+fn a_configuration_refused_for_bandwidth_can_be_set_again() {
+    const BANDWIDTH_ERROR: u8 = 8;
+    let computer = Computer::new(Config::default());
+    let gadget = shared(Gadget::new(Speed::High, (1, 2), 0xff, &endpoints()));
+    gadget.borrow_mut().echoes = true;
+    computer.plug(1, gadget);
+    let device = computer.device();
+    for already_configured in [false, true] {
+        let next = computer.machine.model.borrow().commands();
+        computer.machine.model.borrow_mut().faults.command = Some((next, BANDWIDTH_ERROR));
+        assert_eq!(computer.run(device.set_configuration(1)), Err(TransferError::TooLarge));
+        assert_eq!(computer.run(device.set_configuration(1)), Ok(()), "{already_configured}");
+    }
+    assert_eq!(computer.run(use_device(&computer, &device)), Ok(()));
+    assert_eq!(computer.violations(), Vec::<String>::new());
+}

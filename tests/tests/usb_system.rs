@@ -164,6 +164,25 @@ fn adapters_of_several_kinds_all_come_up_and_all_answer() {
     assert_eq!(power_off(guest).len(), 3);
 }
 
+#[test]
+fn an_adapter_answers_behind_every_controller_and_kind_of_interrupt_that_qemu_has() {
+    for controller in [
+        "qemu-xhci,id=xhci,p2=1,p3=1",
+        "nec-usb-xhci,id=xhci,msi=off,msix=off",
+        "nec-usb-xhci,id=xhci,msi=on,msix=off",
+        "nec-usb-xhci,id=xhci,msi=off,msix=on",
+    ] {
+        let adapter = format!("usb-net,netdev=net0,mac={},bus=xhci.0", MACS[0]);
+        let mut rig = Rig::start(1, &[controller, &adapter]);
+        rig.wait_for_addresses(1);
+        rig.ping(0, 200, 56, 1);
+        rig.ping(0, 500, 1400, 32);
+        let (counters, _) = rig.power_off();
+        assert_eq!(sum(&counters[0], "xhci_lost_interrupts"), 0, "{controller}");
+        assert_eq!(sum(&counters[0], "xhci_restarts"), 0, "{controller}");
+    }
+}
+
 /// Plugs and unplugs an adapter this often, each time in the middle of a flood; gives the bytes of memory in use at the
 /// end.
 fn hot_plug(rounds: u32) -> u64 {

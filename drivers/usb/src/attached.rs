@@ -160,9 +160,8 @@ impl<S: HostSlot> Device<S> {
             configuration.default_settings().flat_map(usable).cloned().collect()
         };
         let drop = self.endpoints_in_force();
-        self.forget_configuration();
-        // In two steps when both configurations use an endpoint: what is dropped must have come to a standstill.
         slot.configure(&drop, &add).await?;
+        self.forget_configuration();
         let request = standard(Request::SET_CONFIGURATION, Request::DEVICE, u16::from(value), 0);
         let done = slot.control(request, ControlData::Out(&[]), CONFIGURE_DEADLINE).await;
         if let Err(error) = done {
