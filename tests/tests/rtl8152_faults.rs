@@ -315,3 +315,53 @@ fn an_adapter_that_lost_the_frame_boundaries_for_good_is_reset() {
     assert!(diary.counter("rx_bad_aggregates") >= 8);
     assert_eq!(diary.failures[0], "the device failed and could not be recovered");
 }
+
+#[test]
+fn descriptors_that_cannot_carry_frames_are_refused_by_name() {
+    for (field, value, reason) in [
+        ("configuration1.endpoint81.wMaxPacketSize", 0, "no usable bulk IN endpoint"),
+        ("configuration1.endpoint81.bmAttributes", 3, "no usable bulk IN endpoint"),
+        ("configuration1.endpoint81.bEndpointAddress", 0x80, "no usable bulk IN endpoint"),
+        ("configuration1.endpoint02.bmAttributes", 1, "no usable bulk OUT endpoint"),
+        ("configuration1.endpoint83.wMaxPacketSize", 1, "no usable interrupt IN endpoint"),
+        ("configuration1.endpoint83.bLength", 2, "no usable interrupt IN endpoint"),
+        (
+            "configuration1.interface0.bInterfaceClass",
+            0x0a,
+            "no configuration with a vendor-specific first interface",
+        ),
+    ] {
+        let world =
+            World::new(faulty("8153a", Trigger::Start, Action::Corrupt { field: field.into(), value }));
+        world.employ_rtl8152(Manner::Echo, rtl8152::Config::default());
+        world.run(LIMIT, async {
+            while world.diary.borrow().failures.is_empty() {
+                sleep(&*world.clock, Duration::from_millis(100)).await;
+            }
+        });
+        let diary = world.close();
+        assert!(diary.failures[0].contains(reason), "{field} = {value:#x}: {:?}", diary.failures);
+        assert_eq!(diary.started, 0);
+    }
+}
+
+#[test]
+fn a_chip_that_hangs_in_bring_up_is_given_up_by_name() {
+    for (register, reason) in [
+        ("PLA e004 02 00", "settings loaded"),
+        ("PLA e84f 02 00", "buffer list ready"),
+        ("PLA e813 10 10", "MAC reset done"),
+    ] {
+        let faults = format!("start stick {register}").parse().expect("a plan");
+        let world = World::new(Config { faults, ..config("8153a") });
+        world.employ_rtl8152(Manner::Echo, rtl8152::Config::default());
+        world.run(LIMIT, async {
+            while world.diary.borrow().failures.is_empty() {
+                sleep(&*world.clock, Duration::from_millis(100)).await;
+            }
+        });
+        let diary = world.close();
+        let said = diary.failures[0].contains("did not reach") && diary.failures[0].contains(reason);
+        assert!(said, "{register}: {:?}", diary.failures);
+    }
+}
