@@ -6,7 +6,7 @@ use hal::network::Event;
 use hal::time::Duration;
 use kernel::net::wire::ipv4::Subnet;
 
-use crate::harness::{Bench, Cable, GUEST, GUEST_MAC, PEER, Reply, Request, fixed};
+use crate::harness::{Bench, Cable, GUEST, GUEST_MAC, Reply, Request, fixed};
 
 /// A bench with a second interface, eth1 at 10.0.1.2.
 fn two_interfaces() -> (Bench, Rc<Cable>, Request) {
@@ -176,5 +176,4 @@ fn an_idle_interface_waits_for_no_timer() {
     // With no timer left, virtual time has nowhere to go but to the end of the sleep.
     let stuck = bench.executor.run_for(Duration::from_secs(1), std::future::pending::<()>());
     assert!(matches!(stuck, Err(skiff_tests::virtual_time::Stuck::Deadlock { .. })), "{stuck:?}");
-    let _ = PEER;
 }
