@@ -6,6 +6,7 @@ use std::thread;
 
 use images::qemu::install;
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::geteuid;
 
 /// Runs `work` on a thread in a network namespace of its own; programs that it starts are in there too. Without the
 /// right to make one, says so on standard error and returns `None`.
@@ -16,14 +17,19 @@ use nix::sched::{CloneFlags, unshare};
 pub fn in_namespace<Result: Send>(test: &str, work: impl FnOnce() -> Result + Send) -> Option<Result> {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-                // Not by a macro: what those print is shown only when the test fails.
-                let _ =
-                    writeln!(std::io::stderr(), "{test}: SKIPPED, no network namespace to be had ({error})");
+            // Not by a macro: what those print is shown only when the test fails.
+            let skip = |why: &str| drop(writeln!(std::io::stderr(), "{test}: SKIPPED, {why}"));
+            if !geteuid().is_root() {
+                skip("it needs root");
                 return None;
             }
+            // Before the namespace, from which nothing can be fetched.
             need("ip", "-V", "iproute2");
             need("ping", "-V", "iputils-ping");
+            if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+                skip(&format!("no network namespace to be had ({error})"));
+                return None;
+            }
             ip("link set lo up");
             Some(work())
         });
