@@ -377,3 +377,31 @@ fn unplugging_a_hub_takes_everything_behind_it_and_replugging_brings_it_back() {
     }
     assert_eq!(computer.violations(), Vec::<String>::new());
 }
+
+#[test]
+fn a_transfer_larger_than_64_kib_is_cut_at_every_boundary_and_ends_short_anywhere() {
+    let twice = Config { reports_short_twice: true, ..Config::default() };
+    for config in [Config::default(), twice] {
+        let computer = Computer::new(config);
+        let gadget = shared(Gadget::new(Speed::Super, (1, 2), 0xff, &bulk_pair()));
+        computer.plug(3, gadget.clone());
+        let device = computer.device();
+        computer.run(async {
+            device.set_configuration(1).await.unwrap();
+            let mut input = device.open(EndpointAddress(0x81)).unwrap();
+            let mut block = Block::alloc(&computer.memory, 6, Zone::Normal).unwrap();
+            for count in [0, 1, 65535, 65536, 65537, 131_072, 200_000, 262_144] {
+                let sent: Vec<u8> = (0..count).map(|at| (at % 251) as u8).collect();
+                gadget.borrow_mut().answer(0x81, sent.clone());
+                input.submit(Transfer::In { block, length: 262_144 }).unwrap();
+                input.start();
+                let done = poll_fn(|context| input.poll_completion(context)).await;
+                assert_eq!(done.result, Ok(count));
+                let Transfer::In { block: returned, .. } = done.transfer else { panic!() };
+                assert!(returned.bytes()[..count] == sent[..], "{count} bytes");
+                block = returned;
+            }
+        });
+        assert_eq!(computer.violations(), Vec::<String>::new());
+    }
+}
