@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::BufWriter;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -152,9 +153,9 @@ struct Listener {
 impl Listener {
     fn bind(path: &Path) -> Result<Self, Error> {
         let failed = || Error::system(format!("cannot listen at {}", path.display()));
-        // A file of another kind is not ours to remove; binding to it fails.
-        if UnixStream::connect(path).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
-        {
+        // A file of another kind is not ours to remove, nor a socket that somebody listens to; binding to them fails.
+        let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+        if is_socket && UnixStream::connect(path).is_err() {
             fs::remove_file(path).map_err(failed())?;
         }
         let socket = UnixListener::bind(path).map_err(failed())?;
