@@ -63,6 +63,14 @@ fn the_card_is_an_rtl8153_when_nothing_is_said() {
 }
 
 #[test]
+fn an_image_with_virtio_drivers_only_answers_and_stays_small() {
+    let output = run(&["run", "--drivers", "virtio", "--nic", "virtio", "--count", "3", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let summary: Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+    assert!(summary["image_bytes"].as_u64().unwrap() <= 400_000, "{summary}");
+}
+
+#[test]
 fn several_cards_are_all_flooded() {
     let cards = ["--nic", "virtio", "--nic", "virtio-transitional"];
     let output = run(&[&["run", "--flood", "--count", "500", "--json"], &cards[..]].concat());
