@@ -1,9 +1,10 @@
 //! DPDK's `rte_mbuf` beside ours: compiled and loaded when the benchmark starts, if the machine has what it takes.
 //!
 //! Nothing of it is needed to build: without `pkg-config`, a C compiler or libdpdk the peer is skipped with a line.
+#![allow(dead_code, reason = "each benchmark uses its part")]
 
 use std::ffi::{CStr, CString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The loops of `dpdk.c`: each runs an operation as often as told.
@@ -14,6 +15,7 @@ pub struct Dpdk {
     pub copy_free: Loop,
 }
 
+/// An operation in a loop.
 #[derive(Clone, Copy)]
 pub struct Loop(unsafe extern "C" fn(u64));
 
@@ -26,35 +28,28 @@ impl Loop {
 }
 
 impl Dpdk {
-    /// Compiles and loads the loops, and sets DPDK up on this thread.
+    /// Compiles (unless that is done: see [`LIBRARY`]) and loads the loops, and sets DPDK up on this thread.
     ///
     /// # Errors
     ///
     /// What is missing, in a sentence.
     pub fn load() -> Result<Self, String> {
-        let flags = Command::new("pkg-config").args(["--cflags", "--libs", "libdpdk"]).output();
-        let flags = match flags {
-            Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
-            Ok(_) => return Err("pkg-config does not know libdpdk (Debian: libdpdk-dev)".into()),
-            Err(error) => return Err(format!("pkg-config does not run: {error}")),
-        };
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/dpdk.c");
-        let library = std::env::temp_dir().join(format!("netbuf-dpdk-{}.so", std::process::id()));
-        let output = Command::new("cc")
-            .args(["-O3", "-shared", "-fPIC", "-w", "-o"])
-            .arg(&library)
-            .arg(&source)
-            .args(flags.split_whitespace())
-            .output()
-            .map_err(|error| format!("cc does not run: {error}"))?;
-        if !output.status.success() {
-            return Err(format!("dpdk.c does not compile:\n{}", String::from_utf8_lossy(&output.stderr)));
+        match std::env::var_os(LIBRARY) {
+            Some(library) => Self::open(Path::new(&library)),
+            None => {
+                let library = compile()?;
+                let loops = Self::open(&library);
+                // The library stays mapped without its file.
+                let _ = std::fs::remove_file(&library);
+                loops
+            }
         }
+    }
+
+    fn open(library: &Path) -> Result<Self, String> {
         let path = CString::new(library.to_string_lossy().into_owned()).map_err(|error| error.to_string())?;
         // SAFETY: the library is the one just compiled; its initialisers are DPDK's.
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
-        // The library stays mapped without its file.
-        let _ = std::fs::remove_file(&library);
         if handle.is_null() {
             return Err("the library with DPDK's loops does not load".into());
         }
@@ -89,4 +84,35 @@ impl Dpdk {
             code => Err(format!("DPDK's environment could not be set up (step {})", -code)),
         }
     }
+}
+
+/// The environment variable with the path of loops that are compiled already: a process that is measured under valgrind
+/// should not run a compiler.
+pub const LIBRARY: &str = "NETBUF_DPDK_LIBRARY";
+
+/// Compiles the loops to a library of their own.
+///
+/// # Errors
+///
+/// What is missing, in a sentence.
+pub fn compile() -> Result<PathBuf, String> {
+    let flags = Command::new("pkg-config").args(["--cflags", "--libs", "libdpdk"]).output();
+    let flags = match flags {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Ok(_) => return Err("pkg-config does not know libdpdk (Debian: libdpdk-dev)".into()),
+        Err(error) => return Err(format!("pkg-config does not run: {error}")),
+    };
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/dpdk.c");
+    let library = std::env::temp_dir().join(format!("netbuf-dpdk-{}.so", std::process::id()));
+    let output = Command::new("cc")
+        .args(["-O3", "-shared", "-fPIC", "-w", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .args(flags.split_whitespace())
+        .output()
+        .map_err(|error| format!("cc does not run: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("dpdk.c does not compile:\n{}", String::from_utf8_lossy(&output.stderr)));
+    }
+    Ok(library)
 }
