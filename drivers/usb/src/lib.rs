@@ -9,7 +9,6 @@
 //! | [`recovery`] | what class drivers try when a device stops working |
 //! | [`bus`] | the runner: a task for each port, from plug to unplug; hubs |
 //! | [`attached`] | the device that the runner offers |
-//! | [`matching`] | which driver takes a device |
 //! | [`host`] | what a host controller must offer |
 //! | [`waiting`] | wake-up lists, turns, futures side by side |
 //!
@@ -28,7 +27,6 @@ mod enumeration;
 pub mod gather;
 pub mod host;
 mod hub;
-pub mod matching;
 mod port;
 pub mod recovery;
 pub mod waiting;

@@ -1,6 +1,10 @@
 //! A window of device registers, in memory or of I/O ports.
 
+use core::ptr::NonNull;
+
 use hal::mmio::Mmio;
+use safe_mmio::UniqueMmioPointer;
+use safe_mmio::fields::ReadWrite;
 use x86_64::instructions::port::Port;
 
 use crate::memory::address_space::{self, OpenError};
@@ -15,11 +19,14 @@ pub struct Window {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Mapped at this address.
-    Memory(usize),
+    /// Mapped from this byte on.
+    Memory(NonNull<u8>),
     /// From this port on.
     Ports(u16),
 }
+
+// SAFETY: a window is an address of registers, not of memory that belongs to a context.
+unsafe impl Send for Window {}
 
 impl Window {
     /// Opens a range of physical addresses.
@@ -29,8 +36,9 @@ impl Window {
     /// [`OpenError`]: among others when the range is memory, whatever a device says.
     pub fn memory(address: u64, length: u64) -> Result<Self, OpenError> {
         address_space::open(address, length, Access::Device)?;
-        // `open` refuses what does not fit the address space.
-        Ok(Self { kind: Kind::Memory(address as usize), length: length as usize })
+        // `open` refuses what does not fit the address space, and page 0.
+        let first = NonNull::new(address as *mut u8).ok_or(OpenError::Memory)?;
+        Ok(Self { kind: Kind::Memory(first), length: length as usize })
     }
 
     /// A range of ports; `None` when it leaves the 64 Ki that there are, or begins among those of the main board.
@@ -49,6 +57,17 @@ impl Window {
     }
 }
 
+/// The register `offset` bytes behind `first`, for one access.
+///
+/// # Safety
+///
+/// The register lies in an open window and is aligned.
+#[inline]
+unsafe fn register<T>(first: NonNull<u8>, offset: usize) -> UniqueMmioPointer<'static, ReadWrite<T>> {
+    // SAFETY: by contract. There is one processor, and the pointer does not outlive its one access.
+    unsafe { UniqueMmioPointer::new(first.add(offset).cast()) }
+}
+
 macro_rules! access {
     ($read:ident, $write:ident, $integer:ty) => {
         #[inline]
@@ -58,7 +77,7 @@ macro_rules! access {
             }
             match self.kind {
                 // SAFETY: `memory` opened the window, and the access was just checked to be in it and aligned.
-                Kind::Memory(base) => unsafe { ((base + offset) as *const $integer).read_volatile() },
+                Kind::Memory(first) => unsafe { register::<$integer>(first, offset) }.read(),
                 // SAFETY: the port belongs to the device whose window this is.
                 Kind::Ports(first) => unsafe { Port::new(first + offset as u16).read() },
             }
@@ -70,8 +89,8 @@ macro_rules! access {
                 return;
             }
             match self.kind {
-                // SAFETY: as for reading; device registers are not memory that Rust knows of.
-                Kind::Memory(base) => unsafe { ((base + offset) as *mut $integer).write_volatile(value) },
+                // SAFETY: as for reading.
+                Kind::Memory(first) => unsafe { register::<$integer>(first, offset) }.write(value),
                 // SAFETY: as for reading.
                 Kind::Ports(first) => unsafe { Port::new(first + offset as u16).write(value) },
             }
