@@ -1,24 +1,6 @@
 //! What the driver counts about itself.
 
-macro_rules! counters {
-    ($($(#[$documentation:meta])* $name:ident,)*) => {
-        /// Counters of one device since its driver started.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        #[non_exhaustive]
-        pub struct Counters {
-            $($(#[$documentation])* pub $name: u64,)*
-        }
-
-        impl Counters {
-            /// Calls `visit` for every counter.
-            pub fn visit(&self, visit: &mut dyn FnMut(&'static str, u64)) {
-                $(visit(stringify!($name), self.$name);)*
-            }
-        }
-    };
-}
-
-counters! {
+hal::counters! {
     /// Frames handed up.
     received_frames,
     /// Bytes of these frames.

@@ -86,3 +86,23 @@ pub trait NetworkDevice {
         let _ = visit;
     }
 }
+
+/// Declares `Counters`, a struct of `u64`s that can be visited by name: what [`NetworkDevice::counters`] of a driver shows.
+#[macro_export]
+macro_rules! counters {
+    ($($(#[$documentation:meta])* $name:ident,)*) => {
+        /// Counters of one device since its driver started.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Counters {
+            $($(#[$documentation])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// Calls `visit` for every counter.
+            pub fn visit(&self, visit: &mut dyn FnMut(&'static str, u64)) {
+                $(visit(stringify!($name), self.$name);)*
+            }
+        }
+    };
+}
