@@ -83,6 +83,7 @@ fn the_halves_of_a_pair_may_die_in_any_order_and_anywhere() {
         assert_eq!(other, 70);
         drop(third);
     }
+    memory.free_deferred();
     assert_eq!(memory.statistics().live_descriptors, 0);
     assert_eq!(memory.statistics().live_slab_objects, 0);
     drop(memory);

@@ -262,6 +262,10 @@ unsafe fn free_half(descriptor: NonNull<Descriptor>, owner: bool) {
     unsafe {
         let this = descriptor.as_ref();
         let (memory, pointer, end, source) = (this.memory, this.head, this.end, this.head_source);
+        if memory.as_ref().is_orphaned() {
+            // The other half may wait on the list of what interrupt handlers freed, where nobody looks any more.
+            memory.as_ref().free_deferred();
+        }
         let pair = Descriptor::pair(descriptor);
         let (mine, other) = match this.kind {
             DescriptorKind::Clone => (CLONE_ALIVE, ORIGINAL_ALIVE),

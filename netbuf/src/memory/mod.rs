@@ -437,7 +437,8 @@ impl Memory {
     }
 
     /// Frees the buffers and blocks that were dropped in interrupt handlers since the last call, and returns how many
-    /// there were. To be called from a task, now and then; allocating does it too when a list runs dry.
+    /// there were. To be called from a task, now and then; allocating does it too when a list runs dry. Without a handle
+    /// nobody can call it: keep one for as long as interrupt handlers may drop something.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
