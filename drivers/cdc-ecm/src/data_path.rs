@@ -8,12 +8,9 @@ use netbuf::{ChecksumStatus, NetBuf, Queue, ReceivePattern};
 use usb::recovery::Fault;
 use usb::{Pipe, Transfer, TransferError, UsbDevice};
 
-use crate::driver::{CdcEcm, receive_length};
+use crate::driver::CdcEcm;
 use crate::function::HEADER;
 use crate::notification::Notification;
-
-/// After so many faults the interrupt endpoint is left alone: the link counts as it was told last.
-const NOTIFICATION_PATIENCE: u32 = 3;
 
 impl<D, C> CdcEcm<D, C>
 where
@@ -29,7 +26,7 @@ where
         budget: usize,
     ) -> Result<usize, DeviceError> {
         let mut appended = 0;
-        while appended < budget && self.fault.is_none() {
+        while appended < budget && !self.ladder.is_faulty() {
             let Some(pipes) = &mut self.pipes else { break };
             let Poll::Ready(completion) = pipes.receive.poll_completion(context) else { break };
             let Transfer::In { block, length: posted } = completion.transfer else { continue };
@@ -61,7 +58,7 @@ where
                 Err(TransferError::Cancelled) => {}
                 Err(error) => {
                     self.counters.rx_transfer_errors += 1;
-                    self.transfer_failed(Fault::Receive, error)?;
+                    self.ladder.transfer_failed(Fault::Receive, error)?;
                 }
             }
         }
@@ -69,37 +66,16 @@ where
         Ok(appended)
     }
 
-    /// Keeps as many receive transfers in flight as configured, and tells the pipe once.
+    /// Keeps receive transfers in flight.
     fn post_blocks(&mut self) -> Result<(), DeviceError> {
-        let length = receive_length(&self.service.function);
-        let wanted = self.service.config.receive_transfers.max(1);
-        let Some(pipes) = &mut self.pipes else { return Ok(()) };
-        if self.fault.is_some() {
+        if self.ladder.is_faulty() {
             return Ok(());
         }
-        let mut posted = false;
-        let mut failed = None;
-        while pipes.receive.in_flight() < wanted {
-            let within = self.pool.out() < self.service.config.receive_blocks.max(wanted);
-            let Some(block) = within.then(|| self.pool.take().ok()).flatten() else {
-                self.counters.rx_blocks_missing += 1;
-                break;
-            };
-            match pipes.receive.submit(Transfer::In { block, length }) {
-                Ok(()) => posted = true,
-                // The ring holds fewer than configured.
-                Err((TransferError::TooLarge, _)) if pipes.receive.in_flight() > 0 => break,
-                Err((error, _)) => {
-                    failed = Some(error);
-                    break;
-                }
-            }
-        }
-        if posted {
-            self.counters.doorbells += 1;
-            pipes.receive.start();
-        }
-        failed.map_or(Ok(()), |error| self.transfer_failed(Fault::Receive, error))
+        let Some(pipes) = &mut self.pipes else { return Ok(()) };
+        let replenished = self.supply.replenish(&mut pipes.receive);
+        self.counters.doorbells += u64::from(replenished.started);
+        self.counters.rx_blocks_missing += u64::from(replenished.block_missing);
+        replenished.error.map_or(Ok(()), |error| self.ladder.transfer_failed(Fault::Receive, error))
     }
 
     /// Moves frames into transfers as long as there is room, and tells the pipe once.
@@ -142,7 +118,7 @@ where
                 }
                 Err((error, _)) => {
                     self.counters.tx_dropped_lost += 1;
-                    outcome = self.transfer_failed(Fault::Transmit, error);
+                    outcome = self.ladder.transfer_failed(Fault::Transmit, error);
                 }
             }
         }
@@ -162,7 +138,7 @@ where
 
     fn has_room(&self) -> bool {
         self.link_up
-            && self.fault.is_none()
+            && !self.ladder.is_faulty()
             && self.pipes.as_ref().is_some_and(|pipes| {
                 pipes.transmit.in_flight() < self.service.config.transmit_transfers.max(1)
             })
@@ -193,7 +169,7 @@ where
                     self.counters.tx_dropped_lost += 1;
                     if error != TransferError::Cancelled {
                         self.counters.tx_transfer_errors += 1;
-                        self.transfer_failed(Fault::Transmit, error)?;
+                        self.ladder.transfer_failed(Fault::Transmit, error)?;
                     }
                 }
             }
@@ -201,40 +177,15 @@ where
         Ok(room && core::mem::take(&mut self.wants_room))
     }
 
-    /// Takes notifications in and keeps one interrupt transfer in flight.
+    /// Takes notifications in.
     pub(crate) fn poll_notifications(&mut self, context: &mut Context<'_>) -> Result<(), DeviceError> {
-        let Some((_, packet)) = self.service.function.notification else { return Ok(()) };
-        loop {
-            let Some(pipe) = self.pipes.as_mut().and_then(|pipes| pipes.notification.as_mut()) else {
-                return Ok(());
-            };
-            if pipe.in_flight() == 0 {
-                if self.notification_faults >= NOTIFICATION_PATIENCE {
-                    return Ok(());
-                }
-                let Ok(block) = self.pool.take() else { return Ok(()) };
-                let length = packet.min(block.len());
-                match pipe.submit(Transfer::In { block, length }) {
-                    Ok(()) => pipe.start(),
-                    Err((TransferError::Gone, _)) => return Err(DeviceError::Gone),
-                    Err(_) => {
-                        self.notification_faults += 1;
-                        continue;
-                    }
-                }
-            }
-            let Poll::Ready(completion) = pipe.poll_completion(context) else { return Ok(()) };
-            let Transfer::In { block, .. } = completion.transfer else { continue };
-            match completion.result {
-                Ok(length) => {
-                    self.notification_faults = 0;
-                    self.take_notification(block.bytes().get(..length).unwrap_or_default());
-                }
-                Err(TransferError::Cancelled) => {}
-                Err(TransferError::Gone) => return Err(DeviceError::Gone),
-                Err(_) => self.notification_faults += 1,
-            }
+        while let (Some(pipes), Some(listener)) = (&mut self.pipes, &mut self.notifications)
+            && let Some(pipe) = &mut pipes.notification
+            && let Poll::Ready(message) = listener.poll_message(pipe, context)
+        {
+            self.take_notification(message?.bytes());
         }
+        Ok(())
     }
 
     fn take_notification(&mut self, bytes: &[u8]) {

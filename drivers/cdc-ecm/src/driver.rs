@@ -8,11 +8,11 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
 use hal::network::{DeviceError, Event, Information, NetworkDevice};
-use hal::time::{Clock, Duration, Instant, sleep};
-use netbuf::{BlockPool, Memory, PAGE_SIZE, Queue, Zone};
+use hal::time::{Clock, Duration, Instant, Timer, sleep};
+use netbuf::{Memory, OutOfMemory, Queue};
 use usb::descriptor::{kind, string_text};
 use usb::recovery::{self, Fault, Ladder, Step};
-use usb::{Gather, Pipe, Request, TransferError, UsbDevice};
+use usb::{Gather, Listener, Pipe, ReceiveSupply, Request, TransferError, UsbDevice};
 
 use crate::config::Config;
 use crate::counters::Counters;
@@ -40,15 +40,24 @@ pub(crate) struct Pipes<P> {
 }
 
 /// Recovery under way: the pipes, if they live, and how it went.
-type Running<P> = Pin<Box<dyn Future<Output = (Step, Option<Pipes<P>>, Result<(), Error>)>>>;
+type Running<P> = Pin<Box<dyn Future<Output = (Option<Pipes<P>>, Recovered)>>>;
+
+/// What was recovered.
+enum Recovered {
+    /// The device, by one step of the ladder.
+    Device(Step, Result<(), Error>),
+    /// The interrupt endpoint.
+    Notification(Result<(), TransferError>),
+}
 
 /// A CDC Ethernet adapter in service.
 pub struct CdcEcm<D: UsbDevice, C> {
     pub(crate) service: Rc<Service<D, C>>,
     information: Information,
     pub(crate) memory: Memory,
-    /// Blocks for receive transfers and for notifications.
-    pub(crate) pool: BlockPool,
+    pub(crate) supply: ReceiveSupply,
+    /// Of a device that has them.
+    pub(crate) notifications: Option<Listener>,
     /// Away while recovery has them, gone when it failed.
     pub(crate) pipes: Option<Pipes<D::Pipe>>,
     job: Option<Running<D::Pipe>>,
@@ -57,14 +66,12 @@ pub struct CdcEcm<D: UsbDevice, C> {
     /// What the network layer was told.
     link_told: bool,
     pub(crate) speed: u32,
-    pub(crate) fault: Option<Fault>,
     pub(crate) ladder: Ladder,
     pub(crate) spare_gathers: Vec<Gather>,
     pub(crate) transmitting_since: Instant,
     pub(crate) frames_under_way: u64,
     pub(crate) wants_room: bool,
-    pub(crate) notification_faults: u32,
-    armed: Option<(Instant, Waker)>,
+    timer: Timer,
     pub(crate) counters: Counters,
 }
 
@@ -172,24 +179,44 @@ where
 {
     Box::pin(async move {
         sleep(&service.clock, pause).await;
-        match (step, pipes) {
+        let (pipes, outcome) = match (step, pipes) {
             (Step::Endpoints, Some(mut pipes)) => {
                 let outcome = service.reset_endpoints(&mut pipes).await;
-                (step, Some(pipes), outcome)
+                (Some(pipes), outcome)
             }
             (Step::Endpoints, None) => {
-                let error = failed("resetting the data pipes")(TransferError::NotThere);
-                (step, None, Err(error))
+                (None, Err(failed("resetting the data pipes")(TransferError::NotThere)))
             }
             (Step::Device | Step::PortPower, pipes) => {
                 // The pipes die with the reset.
                 drop(pipes);
                 match service.restart(step).await {
-                    Ok(pipes) => (step, Some(pipes), Ok(())),
-                    Err(error) => (step, None, Err(error)),
+                    Ok(pipes) => (Some(pipes), Ok(())),
+                    Err(error) => (None, Err(error)),
                 }
             }
-        }
+        };
+        (pipes, Recovered::Device(step, outcome))
+    })
+}
+
+/// Resets the interrupt endpoint after a pause.
+fn recover_notification<D, C>(
+    service: Rc<Service<D, C>>,
+    mut pipes: Pipes<D::Pipe>,
+    pause: Duration,
+) -> Running<D::Pipe>
+where
+    D: UsbDevice + 'static,
+    C: Clock + 'static,
+{
+    Box::pin(async move {
+        sleep(&service.clock, pause).await;
+        let outcome = match &mut pipes.notification {
+            Some(pipe) => recovery::recover(pipe, &service.clock).await,
+            None => Ok(()),
+        };
+        (Some(pipes), Recovered::Notification(outcome))
     })
 }
 
@@ -206,7 +233,7 @@ where
     pub async fn start(device: D, clock: C, memory: Memory, config: Config) -> Result<Self, Error> {
         let function = find(device.information())?;
         let service = Rc::new(Service { device, clock, function, config });
-        let pool = receive_pool(&service, &memory)?;
+        let (supply, notifications) = supply(&service, &memory).map_err(|_| Error::OutOfMemory)?;
         let mut attempts = service.config.bring_up_attempts.max(1);
         let (mac_address, pipes) = loop {
             attempts -= 1;
@@ -235,22 +262,21 @@ where
                 transmit_checksum: false,
             },
             transmitting_since: service.clock.now(),
-            service,
             memory,
-            pool,
+            supply,
+            notifications,
             pipes: Some(pipes),
             job: None,
             link_up: true,
             link_told: false,
             speed: 0,
-            fault: None,
-            ladder: Ladder::default(),
+            ladder: Ladder::new(service.device.information().path),
             spare_gathers: Vec::new(),
             frames_under_way: 0,
             wants_room: false,
-            notification_faults: 0,
-            armed: None,
+            timer: Timer::default(),
             counters: Counters::default(),
+            service,
         })
     }
 
@@ -268,32 +294,25 @@ where
     ) -> Poll<Result<Event, DeviceError>> {
         loop {
             if let Some(job) = &mut self.job
-                && let Poll::Ready((step, pipes, outcome)) = job.as_mut().poll(context)
+                && let Poll::Ready((pipes, outcome)) = job.as_mut().poll(context)
             {
                 self.job = None;
                 self.pipes = pipes;
-                if let Err(error) = self.recovered(step, outcome) {
-                    return Poll::Ready(Err(error));
-                }
+                self.recovered(outcome)?;
                 return Poll::Ready(Ok(Event::Progress));
             }
-            match self.poll_pipes(context, received, budget) {
-                Ok(true) => return Poll::Ready(Ok(Event::Progress)),
-                Ok(false) => {}
-                Err(error) => return Poll::Ready(Err(error)),
+            if self.poll_pipes(context, received, budget)? {
+                return Poll::Ready(Ok(Event::Progress));
             }
             if self.link_up != self.link_told && self.job.is_none() {
                 return Poll::Ready(Ok(self.tell_link()));
             }
             self.watch_transmitter();
-            if self.job.is_none()
-                && let Some(fault) = self.fault.take()
-            {
-                match self.recover_from(fault) {
-                    Ok(job) => self.job = Some(job),
-                    Err(error) => return Poll::Ready(Err(error)),
+            if self.job.is_none() {
+                self.job = self.next_job()?;
+                if self.job.is_some() {
+                    continue;
                 }
-                continue;
             }
             self.arm_timer(context.waker());
             return Poll::Pending;
@@ -326,31 +345,45 @@ where
     fn watch_transmitter(&mut self) {
         let now = self.service.clock.now();
         let under_way = self.pipes.as_ref().is_some_and(|pipes| pipes.transmit.in_flight() > 0);
-        if under_way && now >= self.transmitting_since + self.service.config.transmit_watchdog {
+        if under_way
+            && now >= self.transmitting_since + self.service.config.transmit_watchdog
+            && !self.ladder.is_faulty()
+        {
             self.counters.tx_timeouts += 1;
             self.transmitting_since = now;
-            self.fault.get_or_insert(Fault::Transmit);
+            self.ladder.fail(Fault::Transmit);
         }
     }
 
-    fn recover_from(&mut self, fault: Fault) -> Result<Running<D::Pipe>, DeviceError> {
-        let name = self.service.device.information().path;
-        let pause = self.service.config.recovery_pause * (1 << self.ladder.height());
-        let Some(step) = self.ladder.climb(fault) else {
-            log::error!("{name}: {fault:?} failed again after every step of recovery; giving the device up");
-            return Err(DeviceError::Failed);
+    fn next_job(&mut self) -> Result<Option<Running<D::Pipe>>, DeviceError> {
+        let service = self.service.clone();
+        let pause = service.config.recovery_pause;
+        if let Some((step, pause)) = self.ladder.next_step(pause)? {
+            match step {
+                Step::Endpoints => self.counters.recovery_endpoint_resets += 1,
+                Step::Device => self.counters.recovery_device_resets += 1,
+                Step::PortPower => self.counters.recovery_port_power_cycles += 1,
+            }
+            self.notifications.iter_mut().for_each(Listener::forget);
+            return Ok(Some(recover(service, self.pipes.take(), step, pause)));
+        }
+        if self.notifications.as_ref().is_some_and(Listener::wants_recovery)
+            && let Some(pipes) = self.pipes.take()
+        {
+            return Ok(Some(recover_notification(service, pipes, pause)));
+        }
+        Ok(None)
+    }
+
+    fn recovered(&mut self, recovered: Recovered) -> Result<(), DeviceError> {
+        let (step, outcome) = match recovered {
+            Recovered::Device(step, outcome) => (step, outcome),
+            Recovered::Notification(outcome) => {
+                // What it said meanwhile is lost: as with a device that never tells.
+                self.link_up = true;
+                return self.notifications.as_mut().map_or(Ok(()), |listener| listener.recovered(outcome));
+            }
         };
-        log::warn!("{name}: {fault:?} failed; recovering by {}", step.name());
-        match step {
-            Step::Endpoints => self.counters.recovery_endpoint_resets += 1,
-            Step::Device => self.counters.recovery_device_resets += 1,
-            Step::PortPower => self.counters.recovery_port_power_cycles += 1,
-        }
-        self.notification_faults = 0;
-        Ok(recover(self.service.clone(), self.pipes.take(), step, pause))
-    }
-
-    fn recovered(&mut self, step: Step, outcome: Result<(), Error>) -> Result<(), DeviceError> {
         self.counters.tx_dropped_lost += core::mem::take(&mut self.frames_under_way);
         match outcome {
             Ok(()) => Ok(()),
@@ -358,19 +391,10 @@ where
             Err(error) => {
                 log::warn!("{}: {} failed: {error}", self.service.device.information().path, step.name());
                 self.counters.recovery_steps_failed += 1;
-                self.fault = Some(Fault::Control);
+                self.ladder.fail(Fault::Control);
                 Ok(())
             }
         }
-    }
-
-    /// Sorts a failed transfer in: the device is gone, or something is to be recovered.
-    pub(crate) fn transfer_failed(&mut self, fault: Fault, error: TransferError) -> Result<(), DeviceError> {
-        if error == TransferError::Gone {
-            return Err(DeviceError::Gone);
-        }
-        self.fault.get_or_insert(fault);
-        Ok(())
     }
 
     /// Asks for a wake-up at the next deadline, unless one that is early enough is coming.
@@ -386,26 +410,27 @@ where
             at = Some(now + BLOCK_RETRY);
         }
         let Some(at) = at else { return };
-        let standing = |(armed, by): &(Instant, Waker)| *armed > now && *armed <= at && by.will_wake(waker);
-        if !self.armed.as_ref().is_some_and(standing) {
-            self.armed = Some((at, waker.clone()));
-            self.service.clock.wake_at(at, waker);
-        }
+        self.timer.arm(&self.service.clock, at, waker);
     }
 }
 
 /// When no receive block was free, this long until the next look.
 const BLOCK_RETRY: Duration = Duration::from_millis(10);
 
-/// Blocks that hold the largest frame in whole packets.
-fn receive_pool<D, C>(service: &Service<D, C>, memory: &Memory) -> Result<BlockPool, Error> {
-    let bytes = receive_length(&service.function);
-    let order = bytes.div_ceil(PAGE_SIZE).next_power_of_two().trailing_zeros() as u8;
-    BlockPool::new(memory, order, Zone::Normal, service.config.receive_blocks).map_err(|_| Error::OutOfMemory)
+/// Blocks that hold the largest frame in whole packets, and the listener of a device that tells of its link.
+fn supply<D, C>(
+    service: &Service<D, C>,
+    memory: &Memory,
+) -> Result<(ReceiveSupply, Option<Listener>), OutOfMemory> {
+    let Service { function, config, .. } = service;
+    let length = receive_length(function);
+    let supply = ReceiveSupply::new(memory, length, config.receive_transfers, config.receive_blocks)?;
+    let notifications = function.notification.map(|(_, packet)| Listener::new(memory, packet)).transpose()?;
+    Ok((supply, notifications))
 }
 
 /// Bytes of a receive transfer: a whole number of packets and more than the largest frame, so that its end shows.
-pub(crate) fn receive_length(function: &Function) -> usize {
+fn receive_length(function: &Function) -> usize {
     let packet = function.receive_packet.max(1);
     (function.segment + 1).next_multiple_of(packet)
 }

@@ -99,6 +99,24 @@ impl<C: Clock> Future for Sleep<'_, C> {
     }
 }
 
+/// The wake-up that a task asked for, so that one that is polled often does not ask with every poll.
+#[derive(Debug, Default)]
+pub struct Timer {
+    armed: Option<(Instant, Waker)>,
+}
+
+impl Timer {
+    /// Wakes the task at `at` or earlier: nothing is asked for while a wake-up that is early enough is to come.
+    pub fn arm<C: Clock>(&mut self, clock: &C, at: Instant, waker: &Waker) {
+        let now = clock.now();
+        let standing = |(armed, by): &(Instant, Waker)| *armed > now && *armed <= at && by.will_wake(waker);
+        if !self.armed.as_ref().is_some_and(standing) {
+            self.armed = Some((at, waker.clone()));
+            clock.wake_at(at, waker);
+        }
+    }
+}
+
 /// A deadline passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimedOut {

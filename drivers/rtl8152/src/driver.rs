@@ -8,10 +8,10 @@ use alloc::vec::Vec;
 use core::future::poll_fn;
 
 use hal::network::{DeviceError, Event, Information, NetworkDevice};
-use hal::time::{Clock, Instant, sleep};
-use netbuf::{BlockPool, Memory, PAGE_SIZE, Queue, SharedBlock, Zone};
-use usb::recovery::{Fault, Ladder};
-use usb::{Gather, TransferError, UsbDevice};
+use hal::time::{Clock, Instant, Timer, sleep};
+use netbuf::{Memory, Queue, SharedBlock};
+use usb::recovery::Ladder;
+use usb::{Gather, Listener, ReceiveSupply, TransferError, UsbDevice};
 
 use crate::aggregate::Cursor;
 use crate::bring_up::read_version;
@@ -24,7 +24,7 @@ use crate::jobs::{self, Running};
 use crate::link::LinkStatus;
 use crate::pipes::Pipes;
 use crate::registers::Registers;
-use crate::service::{Inspection, InterruptState, Timer};
+use crate::service::Inspection;
 use crate::tally::Tally;
 use crate::version::Version;
 
@@ -34,12 +34,9 @@ pub struct Rtl8152<D: UsbDevice, C> {
     pub(crate) endpoints: Endpoints,
     pub(crate) information: Information,
     pub(crate) memory: Memory,
-    /// Blocks for receive transfers.
-    pub(crate) pool: BlockPool,
-    /// Blocks for link events.
-    pub(crate) event_pool: BlockPool,
-    /// Bytes asked for in an interrupt transfer: one packet.
-    pub(crate) event_length: usize,
+    pub(crate) supply: ReceiveSupply,
+    /// Link events.
+    pub(crate) events: Listener,
     /// Away while a job has them, gone when a recovery failed.
     pub(crate) pipes: Option<Pipes<D::Pipe>>,
     pub(crate) job: Option<Running<D::Pipe>>,
@@ -48,8 +45,6 @@ pub struct Rtl8152<D: UsbDevice, C> {
     /// An event says that the link may have changed, or nothing is known yet.
     pub(crate) link_changed: bool,
     pub(crate) filter_changed: bool,
-    /// What failed and is not being recovered yet.
-    pub(crate) fault: Option<Fault>,
     pub(crate) ladder: Ladder,
     /// The received transfer that is being taken apart.
     pub(crate) aggregate: Option<Aggregate>,
@@ -67,7 +62,6 @@ pub struct Rtl8152<D: UsbDevice, C> {
     pub(crate) ring_full: bool,
     /// So many frames share a transmit transfer.
     pub(crate) frames_per_transfer: u64,
-    pub(crate) interrupt: InterruptState,
     pub(crate) inspection: Inspection,
     pub(crate) timer: Timer,
     pub(crate) counters: Counters,
@@ -102,8 +96,11 @@ where
             }
         };
         let chip = Rc::new(Chip::new(registers, version, config));
-        let pool = receive_pool(&chip, &memory)?;
-        let event_pool = BlockPool::new(&memory, 0, Zone::Normal, 1).map_err(|_| Error::OutOfMemory)?;
+        let length = version.receive_buffer(chip.speed);
+        let supply =
+            ReceiveSupply::new(&memory, length, chip.config.receive_transfers, chip.config.receive_blocks)
+                .map_err(|_| Error::OutOfMemory)?;
+        let events = Listener::new(&memory, endpoints.interrupt_size).map_err(|_| Error::OutOfMemory)?;
         let (address, pipes) = loop {
             match jobs::begin(&chip, &endpoints).await {
                 Ok(begun) => break begun,
@@ -130,16 +127,14 @@ where
             endpoints,
             information,
             memory,
-            pool,
-            event_pool,
-            event_length: endpoints.interrupt_size,
+            supply,
+            events,
             pipes: Some(pipes),
             job: None,
             link: None,
             link_changed: true,
             filter_changed: false,
-            fault: None,
-            ladder: Ladder::default(),
+            ladder: Ladder::new(chip.registers.device.information().path),
             aggregate: None,
             bad_aggregates: 0,
             spare_gathers: Vec::new(),
@@ -148,7 +143,6 @@ where
             wants_room: false,
             ring_full: false,
             frames_per_transfer: chip.config.transmit_aggregate_frames.max(1) as u64,
-            interrupt: InterruptState::default(),
             inspection: Inspection::new(now + chip.config.inspection_interval),
             timer: Timer::default(),
             counters: Counters::default(),
@@ -198,13 +192,6 @@ async fn prepare_another<D: UsbDevice, C: Clock>(
         Err(error @ TransferError::Gone) => Err(Error::Usb { operation: "resetting the device", error }),
         _ => Ok(()),
     }
-}
-
-/// Blocks as large as the chip fills them.
-fn receive_pool<D: UsbDevice, C: Clock>(chip: &Chip<D, C>, memory: &Memory) -> Result<BlockPool, Error> {
-    let bytes = chip.version.receive_buffer(chip.speed);
-    let order = bytes.div_ceil(PAGE_SIZE).next_power_of_two().trailing_zeros() as u8;
-    BlockPool::new(memory, order, Zone::Normal, chip.config.receive_blocks).map_err(|_| Error::OutOfMemory)
 }
 
 impl<D, C> NetworkDevice for Rtl8152<D, C>

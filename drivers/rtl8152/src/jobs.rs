@@ -40,7 +40,7 @@ pub(crate) enum Outcome {
     /// The receive filter was set.
     Filtered(Result<(), Error>),
     /// The interrupt endpoint was reset.
-    InterruptRecovered(Result<(), Error>),
+    InterruptRecovered(Result<(), TransferError>),
     /// A step of recovery was taken; the link is down, or up and enabled.
     Recovered(Step, Result<Option<LinkStatus>, Error>),
 }
@@ -133,9 +133,7 @@ where
 {
     Box::pin(async move {
         sleep(&chip.registers.clock, pause).await;
-        let outcome = recovery::recover(&mut pipes.interrupt, &chip.registers.clock)
-            .await
-            .map_err(failed("resetting the interrupt pipe"));
+        let outcome = recovery::recover(&mut pipes.interrupt, &chip.registers.clock).await;
         Finished { pipes: Some(pipes), outcome: Outcome::InterruptRecovered(outcome) }
     })
 }

@@ -1,5 +1,5 @@
-//! The receive side of the driver: blocks to the bulk IN pipe, frames out of the aggregates that come back, and link
-//! events from the interrupt pipe.
+//! The receive side of the driver: frames out of the aggregates that come back from the bulk IN pipe, and link events from
+//! the interrupt pipe.
 
 use core::task::{Context, Poll};
 
@@ -11,7 +11,6 @@ use usb::{Pipe, Transfer, TransferError, UsbDevice};
 
 use crate::aggregate::{Cursor, Packet};
 use crate::driver::{Aggregate, Rtl8152};
-use crate::endpoints::EVENT_LENGTH;
 
 /// Link up, in a link event (fact sheet rtl8152.md, section 4.9).
 const EVENT_LINK_UP: u16 = 1 << 2;
@@ -33,7 +32,7 @@ where
         budget: usize,
     ) -> Result<usize, DeviceError> {
         let mut appended = 0;
-        while self.fault.is_none() {
+        while !self.ladder.is_faulty() {
             self.take_apart(received, budget, &mut appended);
             if self.aggregate.is_some() {
                 break;
@@ -53,7 +52,7 @@ where
                 Err(TransferError::Cancelled) => {}
                 Err(error) => {
                     self.counters.rx_transfer_errors += 1;
-                    self.transfer_failed(Fault::Receive, error)?;
+                    self.ladder.transfer_failed(Fault::Receive, error)?;
                 }
             }
         }
@@ -83,7 +82,7 @@ where
                     self.bad_aggregates += 1;
                     if self.bad_aggregates >= BAD_AGGREGATES_LIMIT {
                         self.bad_aggregates = 0;
-                        self.fault = Some(Fault::Receive);
+                        self.ladder.fail(Fault::Receive);
                     }
                     return;
                 }
@@ -129,80 +128,30 @@ where
         Some(buffer)
     }
 
-    /// Keeps as many receive transfers in flight as configured, and tells the pipe once.
+    /// Keeps receive transfers in flight while there is a link.
     fn post_blocks(&mut self) -> Result<(), DeviceError> {
-        if self.link.is_none() || self.fault.is_some() {
+        if self.link.is_none() || self.ladder.is_faulty() {
             return Ok(());
         }
         let Some(pipes) = &mut self.pipes else { return Ok(()) };
-        let length = self.chip.version.receive_buffer(self.chip.speed);
-        let wanted = self.chip.config.receive_transfers.max(1);
-        let mut posted = false;
-        let mut failed = None;
-        while pipes.receive.in_flight() < wanted {
-            if self.pool.out() >= self.chip.config.receive_blocks.max(wanted) {
-                self.counters.rx_blocks_missing += 1;
-                break;
-            }
-            let Ok(block) = self.pool.take() else {
-                self.counters.rx_blocks_missing += 1;
-                break;
-            };
-            match pipes.receive.submit(Transfer::In { block, length }) {
-                Ok(()) => posted = true,
-                // The ring holds fewer than configured.
-                Err((TransferError::TooLarge, _)) if pipes.receive.in_flight() > 0 => break,
-                Err((error, _)) => {
-                    failed = Some(error);
-                    break;
-                }
-            }
-        }
-        if posted {
-            self.counters.doorbells += 1;
-            pipes.receive.start();
-        }
-        failed.map_or(Ok(()), |error| self.transfer_failed(Fault::Receive, error))
+        let replenished = self.supply.replenish(&mut pipes.receive);
+        self.counters.doorbells += u64::from(replenished.started);
+        self.counters.rx_blocks_missing += u64::from(replenished.block_missing);
+        replenished.error.map_or(Ok(()), |error| self.ladder.transfer_failed(Fault::Receive, error))
     }
 
-    /// Takes link events in and keeps one interrupt transfer in flight.
+    /// Takes link events in.
     pub(crate) fn poll_events(&mut self, context: &mut Context<'_>) -> Result<(), DeviceError> {
-        loop {
-            let Some(pipes) = &mut self.pipes else { return Ok(()) };
-            if self.interrupt.usable() && pipes.interrupt.in_flight() == 0 {
-                let Ok(block) = self.event_pool.take() else { return Ok(()) };
-                let length = self.event_length.min(block.len());
-                match pipes.interrupt.submit(Transfer::In { block, length }) {
-                    Ok(()) => pipes.interrupt.start(),
-                    Err((TransferError::Gone, _)) => return Err(DeviceError::Gone),
-                    Err(_) => {
-                        self.interrupt.faults += 1;
-                        self.interrupt.halted = true;
-                    }
-                }
-            }
-            if pipes.interrupt.in_flight() == 0 {
-                return Ok(());
-            }
-            let Poll::Ready(completion) = pipes.interrupt.poll_completion(context) else { return Ok(()) };
-            let Transfer::In { block, .. } = completion.transfer else { continue };
-            match completion.result {
-                Ok(length) if length >= EVENT_LENGTH => {
-                    self.interrupt.faults = 0;
-                    self.counters.link_events += 1;
-                    let event = block.bytes().first_chunk().map_or(0, |bytes| u16::from_le_bytes(*bytes));
-                    if (event & EVENT_LINK_UP != 0) != self.link.is_some() {
-                        self.link_changed = true;
-                    }
-                }
-                Ok(_) | Err(TransferError::Cancelled) => {}
-                Err(TransferError::Gone) => return Err(DeviceError::Gone),
-                Err(_) => {
-                    self.interrupt.faults += 1;
-                    self.interrupt.halted = true;
-                }
+        while let Some(pipes) = &mut self.pipes
+            && let Poll::Ready(event) = self.events.poll_message(&mut pipes.interrupt, context)
+        {
+            if let Some(event) = event?.bytes().first_chunk() {
+                self.counters.link_events += 1;
+                let up = u16::from_le_bytes(*event) & EVENT_LINK_UP != 0;
+                self.link_changed |= up != self.link.is_some();
             }
         }
+        Ok(())
     }
 }
 

@@ -59,7 +59,7 @@ where
                 Err((error, transfer)) => {
                     self.counters.tx_dropped_lost += count;
                     self.recycle(transfer);
-                    outcome = self.transfer_failed(Fault::Transmit, error);
+                    outcome = self.ladder.transfer_failed(Fault::Transmit, error);
                     break;
                 }
             }
@@ -97,7 +97,7 @@ where
 
     fn has_room(&self) -> bool {
         self.link.is_some()
-            && self.fault.is_none()
+            && !self.ladder.is_faulty()
             && !self.ring_full
             && self
                 .pipes
@@ -175,7 +175,7 @@ where
                     self.counters.tx_dropped_lost += count;
                     if error != TransferError::Cancelled {
                         self.counters.tx_transfer_errors += 1;
-                        self.transfer_failed(Fault::Transmit, error)?;
+                        self.ladder.transfer_failed(Fault::Transmit, error)?;
                     }
                 }
             }

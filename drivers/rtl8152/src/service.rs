@@ -1,41 +1,19 @@
 //! What the driver does while it serves its adapter: polls pipes and the job under way, starts the next job, watches
 //! for what is stuck, and tells the network layer of the link.
 
-use core::task::{Context, Poll, Waker};
+use core::task::{Context, Poll};
 
 use hal::network::{DeviceError, Event};
 use hal::time::{Clock, Duration, Instant};
 use netbuf::Queue;
 use usb::recovery::{Fault, Step};
-use usb::{Pipe, TransferError, UsbDevice};
+use usb::{Pipe, UsbDevice};
 
 use crate::driver::Rtl8152;
 use crate::error::Error;
 use crate::jobs::{self, Finished, Outcome, Running};
 use crate::link::LinkStatus;
 use crate::tally::Tally;
-
-/// How the interrupt endpoint fares.
-#[derive(Debug, Default)]
-pub(crate) struct InterruptState {
-    /// It has to be reset before it can be used again.
-    pub halted: bool,
-    /// Faults without an event between them.
-    pub faults: u32,
-}
-
-impl InterruptState {
-    /// After so many faults the endpoint is left alone: the inspections see link changes as well.
-    const PATIENCE: u32 = 3;
-
-    pub fn usable(&self) -> bool {
-        !self.halted && self.faults < Self::PATIENCE
-    }
-
-    fn wants_recovery(&self) -> bool {
-        self.halted && self.faults < Self::PATIENCE
-    }
-}
 
 /// The periodic look at link and counters.
 #[derive(Debug)]
@@ -48,30 +26,10 @@ pub(crate) struct Inspection {
     stalls: u32,
 }
 
-/// The wake-up that was asked for, so that a busy interface does not ask for one with every poll.
-#[derive(Debug, Default)]
-pub(crate) struct Timer {
-    armed: Option<(Instant, Waker)>,
-}
-
 impl Inspection {
     /// Nothing counted yet, and the first look at this moment.
     pub fn new(due: Instant) -> Self {
         Self { due, tally: Tally::default(), transfers: 0, stalls: 0 }
-    }
-}
-
-impl Timer {
-    fn arm<C: Clock>(&mut self, clock: &C, at: Instant, waker: &Waker) {
-        let now = clock.now();
-        let standing = self
-            .armed
-            .as_ref()
-            .is_some_and(|(armed, by)| *armed > now && *armed <= at && by.will_wake(waker));
-        if !standing {
-            self.armed = Some((at, waker.clone()));
-            clock.wake_at(at, waker);
-        }
     }
 }
 
@@ -96,28 +54,18 @@ where
                 && let Poll::Ready(finished) = job.as_mut().poll(context)
             {
                 self.job = None;
-                match self.take_result(finished) {
-                    Ok(Some(event)) => return Poll::Ready(Ok(event)),
-                    Ok(None) => {}
-                    Err(error) => return Poll::Ready(Err(error)),
+                if let Some(event) = self.take_result(finished)? {
+                    return Poll::Ready(Ok(event));
                 }
             }
-            match self.poll_pipes(context, received, budget) {
-                Ok(true) => return Poll::Ready(Ok(Event::Progress)),
-                Ok(false) => {}
-                Err(error) => return Poll::Ready(Err(error)),
+            if self.poll_pipes(context, received, budget)? {
+                return Poll::Ready(Ok(Event::Progress));
             }
             if self.job.is_none() {
-                match self.next_job() {
-                    Ok(Some(job)) => {
-                        self.job = Some(job);
-                        continue;
-                    }
-                    Ok(None) => {}
-                    Err(error) => return Poll::Ready(Err(error)),
+                self.job = self.next_job()?;
+                if self.job.is_some() {
+                    continue;
                 }
-            }
-            if self.job.is_none() {
                 let at = self.next_deadline();
                 self.timer.arm(&self.chip.registers.clock, at, context.waker());
             }
@@ -146,8 +94,8 @@ where
         let now = self.now();
         self.watch_transmitter(now);
         let chip = self.chip.clone();
-        if let Some(fault) = self.fault.take() {
-            return self.recover_from(fault).map(Some);
+        if let Some((step, pause)) = self.ladder.next_step(self.chip.config.recovery_pause)? {
+            return Ok(Some(self.recover(step, pause)));
         }
         if self.link_changed
             && let Some(pipes) = self.pipes.take()
@@ -159,7 +107,7 @@ where
             self.filter_changed = false;
             return Ok(Some(jobs::set_filter(chip)));
         }
-        if self.interrupt.wants_recovery()
+        if self.events.wants_recovery()
             && let Some(pipes) = self.pipes.take()
         {
             self.counters.recovery_interrupt_endpoint += 1;
@@ -176,29 +124,22 @@ where
     fn watch_transmitter(&mut self, now: Instant) {
         let stuck = self.pipes.as_ref().is_some_and(|pipes| pipes.transmit.in_flight() > 0)
             && now >= self.transmitting_since + self.chip.config.transmit_watchdog;
-        if stuck && self.fault.is_none() {
+        if stuck && !self.ladder.is_faulty() {
             self.counters.tx_timeouts += 1;
             self.transmitting_since = now;
-            self.fault = Some(Fault::Transmit);
+            self.ladder.fail(Fault::Transmit);
         }
     }
 
-    fn recover_from(&mut self, fault: Fault) -> Result<Running<D::Pipe>, DeviceError> {
-        let name = self.information.driver;
-        let pause = self.chip.config.recovery_pause * (1 << self.ladder.height());
-        let Some(step) = self.ladder.climb(fault) else {
-            log::error!("{name}: {fault:?} failed again after every step of recovery; giving the adapter up");
-            return Err(DeviceError::Failed);
-        };
-        log::warn!("{name}: {fault:?} failed; recovering by {}", step.name());
+    fn recover(&mut self, step: Step, pause: Duration) -> Running<D::Pipe> {
         match step {
             Step::Endpoints => self.counters.recovery_endpoint_resets += 1,
             Step::Device => self.counters.recovery_device_resets += 1,
             Step::PortPower => self.counters.recovery_port_power_cycles += 1,
         }
         self.aggregate = None;
-        self.interrupt = InterruptState::default();
-        Ok(jobs::recover(self.chip.clone(), self.pipes.take(), self.endpoints, step, pause))
+        self.events.forget();
+        jobs::recover(self.chip.clone(), self.pipes.take(), self.endpoints, step, pause)
     }
 
     /// Takes a job's result in. An event when the link changed for the network layer.
@@ -223,29 +164,19 @@ where
             Outcome::Recovered(step, Err(error)) if !error.is_gone() => {
                 log::warn!("{}: {} failed: {error}", self.information.driver, step.name());
                 self.counters.recovery_steps_failed += 1;
-                self.fault = Some(Fault::Control);
+                self.ladder.fail(Fault::Control);
                 Ok(None)
             }
             Outcome::Inspected(Ok((status, tally))) => {
                 self.inspected(status, tally);
                 Ok(None)
             }
-            Outcome::InterruptRecovered(Ok(())) => {
-                self.interrupt.halted = false;
-                Ok(None)
-            }
+            Outcome::InterruptRecovered(outcome) => self.events.recovered(outcome).map(|()| None),
             Outcome::Filtered(Ok(())) => Ok(None),
             Outcome::Link(Err(error))
             | Outcome::Recovered(_, Err(error))
             | Outcome::Inspected(Err(error))
             | Outcome::Filtered(Err(error)) => self.job_failed(error),
-            Outcome::InterruptRecovered(Err(error)) => {
-                if error.is_gone() {
-                    return Err(DeviceError::Gone);
-                }
-                self.interrupt.faults += 1;
-                Ok(None)
-            }
         }
     }
 
@@ -254,7 +185,7 @@ where
             return Err(DeviceError::Gone);
         }
         log::warn!("{}: {error}", self.information.driver);
-        self.fault = Some(Fault::Control);
+        self.ladder.fail(Fault::Control);
         Ok(None)
     }
 
@@ -297,7 +228,7 @@ where
         if self.inspection.stalls >= self.chip.config.receive_watchdog_inspections.max(1) {
             self.inspection.stalls = 0;
             self.counters.rx_stalls += 1;
-            self.fault = Some(Fault::Receive);
+            self.ladder.fail(Fault::Receive);
         }
     }
 
@@ -313,20 +244,6 @@ where
             }
         }
         at
-    }
-
-    /// Sorts a failed transfer in: the device is gone, or something is to be recovered.
-    pub(crate) fn transfer_failed(&mut self, fault: Fault, error: TransferError) -> Result<(), DeviceError> {
-        match error {
-            TransferError::Gone => Err(DeviceError::Gone),
-            error => {
-                if self.fault.is_none() {
-                    log::debug!("{}: a transfer failed ({fault:?}): {error}", self.information.driver);
-                    self.fault = Some(fault);
-                }
-                Ok(())
-            }
-        }
     }
 }
 

@@ -6,6 +6,8 @@
 //! | [`descriptor`] | what a device says about itself, every length checked |
 //! | [`configuration`] | its interfaces and endpoints |
 //! | [`gather`] | frames and padding sent as one transfer |
+//! | [`supply`] | blocks for the receive transfers of a bulk IN pipe |
+//! | [`listener`] | messages of an interrupt IN endpoint |
 //! | [`recovery`] | what class drivers try when a device stops working |
 //! | [`bus`] | the runner: a task for each port, from plug to unplug; hubs |
 //! | [`attached`] | the device that the runner offers |
@@ -27,8 +29,10 @@ mod enumeration;
 pub mod gather;
 pub mod host;
 mod hub;
+pub mod listener;
 mod port;
 pub mod recovery;
+pub mod supply;
 pub mod waiting;
 
 pub use attached::Device;
@@ -40,3 +44,5 @@ pub use device::{
     UsbDevice,
 };
 pub use gather::Gather;
+pub use listener::Listener;
+pub use supply::ReceiveSupply;

@@ -6,9 +6,10 @@
 
 use core::future::poll_fn;
 
+use hal::network::DeviceError;
 use hal::time::{Clock, Duration, timeout};
 
-use crate::device::{Pipe, TransferError};
+use crate::device::{Path, Pipe, TransferError};
 
 /// What stopped working.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,15 +54,66 @@ impl Step {
 }
 
 /// Where on the ladder a device stands.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ladder {
+    /// Whose it is, for messages.
+    device: Path,
+    /// What failed and is not being recovered yet.
+    fault: Option<Fault>,
     /// The last step taken, while what failed has not worked again.
     taken: Option<(Fault, Step)>,
 }
 
 impl Ladder {
-    /// The step to take now that this failed; `None` when all were taken.
-    pub fn climb(&mut self, fault: Fault) -> Option<Step> {
+    /// That of a device that works.
+    #[must_use]
+    pub const fn new(device: Path) -> Self {
+        Self { device, fault: None, taken: None }
+    }
+
+    /// This failed. Of several faults the first one is recovered.
+    pub fn fail(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
+    }
+
+    /// Sorts a failed transfer in.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::Gone`]: there is nothing to recover.
+    pub fn transfer_failed(&mut self, fault: Fault, error: TransferError) -> Result<(), DeviceError> {
+        if error == TransferError::Gone {
+            return Err(DeviceError::Gone);
+        }
+        log::debug!("{}: a transfer failed ({fault:?}): {error}", self.device);
+        self.fail(fault);
+        Ok(())
+    }
+
+    /// Whether something failed that is not being recovered yet.
+    #[must_use]
+    pub const fn is_faulty(&self) -> bool {
+        self.fault.is_some()
+    }
+
+    /// The step to take for what failed, after a pause: `pause`, doubled with each step taken without progress. `None`
+    /// when nothing failed.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::Failed`] when all steps were taken.
+    pub fn next_step(&mut self, pause: Duration) -> Result<Option<(Step, Duration)>, DeviceError> {
+        let Some(fault) = self.fault.take() else { return Ok(None) };
+        let pause = pause * (1 << self.height());
+        let Some(step) = self.climb(fault) else {
+            log::error!("{}: {fault:?} failed again after every step of recovery; giving up", self.device);
+            return Err(DeviceError::Failed);
+        };
+        log::warn!("{}: {fault:?} failed; recovering by {}", self.device, step.name());
+        Ok(Some((step, pause)))
+    }
+
+    fn climb(&mut self, fault: Fault) -> Option<Step> {
         let step = match self.taken {
             None => Step::Endpoints,
             Some((_, taken)) => taken.next()?,
@@ -71,8 +123,7 @@ impl Ladder {
     }
 
     /// Steps taken for the fault that is not overcome yet.
-    #[must_use]
-    pub const fn height(&self) -> u32 {
+    const fn height(&self) -> u32 {
         match self.taken {
             None => 0,
             Some((_, Step::Endpoints)) => 1,
@@ -128,22 +179,42 @@ async fn collect<P: Pipe, C: Clock>(pipe: &mut P, clock: &C) -> Result<(), Trans
 mod tests {
     use super::*;
 
+    const PAUSE: Duration = Duration::from_millis(10);
+
+    fn step_for(ladder: &mut Ladder, fault: Fault) -> Result<Option<(Step, Duration)>, DeviceError> {
+        ladder.fail(fault);
+        ladder.next_step(PAUSE)
+    }
+
     #[test]
     fn faults_without_progress_between_them_climb_to_the_end() {
-        let mut ladder = Ladder::default();
-        assert_eq!(ladder.climb(Fault::Transmit), Some(Step::Endpoints));
-        assert_eq!(ladder.climb(Fault::Transmit), Some(Step::Device));
-        assert_eq!(ladder.climb(Fault::Control), Some(Step::PortPower));
-        assert_eq!(ladder.climb(Fault::Transmit), None);
+        let mut ladder = Ladder::new(Path::root(0, 1));
+        assert_eq!(step_for(&mut ladder, Fault::Transmit), Ok(Some((Step::Endpoints, PAUSE))));
+        assert_eq!(step_for(&mut ladder, Fault::Transmit), Ok(Some((Step::Device, 2 * PAUSE))));
+        assert_eq!(step_for(&mut ladder, Fault::Control), Ok(Some((Step::PortPower, 4 * PAUSE))));
+        assert_eq!(step_for(&mut ladder, Fault::Transmit), Err(DeviceError::Failed));
+    }
+
+    #[test]
+    fn of_several_faults_the_first_is_recovered_and_once() {
+        let mut ladder = Ladder::new(Path::root(0, 1));
+        assert_eq!(ladder.next_step(PAUSE), Ok(None));
+        ladder.fail(Fault::Receive);
+        assert_eq!(ladder.transfer_failed(Fault::Transmit, TransferError::Stall), Ok(()));
+        assert_eq!(ladder.next_step(PAUSE), Ok(Some((Step::Endpoints, PAUSE))));
+        assert!(!ladder.is_faulty());
+        // What was recovered is the receive side: this shows.
+        ladder.works(Fault::Receive);
+        assert_eq!(step_for(&mut ladder, Fault::Transmit), Ok(Some((Step::Endpoints, PAUSE))));
     }
 
     #[test]
     fn only_progress_of_what_failed_counts() {
-        let mut ladder = Ladder::default();
-        ladder.climb(Fault::Transmit);
+        let mut ladder = Ladder::new(Path::root(0, 1));
+        assert_eq!(step_for(&mut ladder, Fault::Transmit), Ok(Some((Step::Endpoints, PAUSE))));
         ladder.works(Fault::Receive);
-        assert_eq!(ladder.climb(Fault::Transmit), Some(Step::Device));
+        assert_eq!(step_for(&mut ladder, Fault::Transmit), Ok(Some((Step::Device, 2 * PAUSE))));
         ladder.works(Fault::Transmit);
-        assert_eq!((ladder.height(), ladder.climb(Fault::Transmit)), (0, Some(Step::Endpoints)));
+        assert_eq!(step_for(&mut ladder, Fault::Transmit), Ok(Some((Step::Endpoints, PAUSE))));
     }
 }
