@@ -56,6 +56,8 @@ pub struct World {
     pub clock: Rc<VirtualClock>,
     /// Where tasks run.
     pub executor: Executor,
+    /// The station address that the adapter holds.
+    pub address: [u8; 6],
     /// The socket with the adapter.
     pub socket: Rc<Socket<Adapter>>,
     /// Where blocks and buffers come from.
@@ -85,17 +87,35 @@ impl World {
     #[must_use]
     pub fn new(config: lab_rtl8152::Config) -> Self {
         let clock = VirtualClock::new();
+        let address = config.address;
         let adapter = Adapter::new(config).unwrap_or_else(|error| panic!("{error:?}"));
         let pages = HostPages::new();
         let memory = Memory::new(pages.clone()).unwrap_or_else(|error| panic!("{error}"));
         Self {
             executor: Executor::new(&clock),
+            address,
             socket: Socket::new(adapter, &clock),
             clock,
             pages,
             memory,
             diary: Rc::default(),
         }
+    }
+
+    /// A world where a station with the RTL8152 driver echoes, all choices left as they are.
+    #[must_use]
+    pub fn with_rtl8152(config: lab_rtl8152::Config) -> Self {
+        let world = Self::new(config);
+        world.employ_rtl8152(Manner::Echo, rtl8152::Config::default());
+        world
+    }
+
+    /// A world where a station with the CDC ECM driver echoes, all choices left as they are.
+    #[must_use]
+    pub fn with_cdc_ecm(config: lab_rtl8152::Config) -> Self {
+        let world = Self::new(config);
+        world.employ_cdc_ecm(Manner::Echo, cdc_ecm::Config::default());
+        world
     }
 
     /// Puts a station to work that starts its drivers by `start`.
@@ -161,8 +181,8 @@ impl World {
     }
 
     /// Waits until the adapter takes frames: sends one until it comes back.
-    pub async fn echo_works(&self, address: [u8; 6]) {
-        let probe = frame(address, 0, 60);
+    pub async fn echo_works(&self) {
+        let probe = self.frame(0, 60);
         loop {
             if self.exchange(&probe, Duration::from_millis(100)).await {
                 // Whatever else is still under way.
@@ -171,6 +191,12 @@ impl World {
                 return;
             }
         }
+    }
+
+    /// A frame of `length` bytes from the far host to the station, with a pattern that depends on `number`.
+    #[must_use]
+    pub fn frame(&self, number: usize, length: usize) -> Vec<u8> {
+        frame(self.address, number, length)
     }
 
     /// Sends a frame to the station and waits for its echo; false when none came in time.

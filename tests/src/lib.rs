@@ -3,6 +3,7 @@
 //!
 //! This crate is the only place that sees drivers and models together.
 
+pub mod adapter_faults;
 pub mod adapter_world;
 pub mod command;
 pub mod debugger;

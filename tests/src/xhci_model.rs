@@ -9,10 +9,10 @@ use std::task::{Poll, Waker};
 
 use hal::interrupt::InterruptSignal;
 use hal::mmio::Mmio;
-use lab_xhci::{GuestMemory, Model};
-use netbuf::Memory;
+use lab_xhci::{Gadget, GuestMemory, Model, shared};
 use netbuf::host::HostPages;
-use usb::{Bus, Device};
+use netbuf::{Block, Memory, Zone};
+use usb::{Bus, Completion, Device, Pipe, Transfer};
 use xhci::{Controller, ControllerError};
 
 use crate::virtual_time::{Executor, VirtualClock};
@@ -250,6 +250,29 @@ impl Computer {
         self.machine.kick();
     }
 
+    /// Plugs a gadget in and waits for the device that the driver makes of it.
+    ///
+    /// # Panics
+    ///
+    /// When it makes none.
+    pub fn attach(&self, port: usize, gadget: Gadget) -> (Rc<RefCell<Gadget>>, ModelDevice) {
+        let gadget = shared(gadget);
+        self.plug(port, gadget.clone());
+        (gadget, self.device())
+    }
+
+    /// Submits a receive transfer as long as its block of 2^`order` pages.
+    ///
+    /// # Panics
+    ///
+    /// When the pipe does not take it.
+    pub fn post(&self, pipe: &mut impl Pipe, order: u8) {
+        let block = Block::alloc(&self.memory, order, Zone::Normal);
+        let block = block.unwrap_or_else(|error| panic!("{error}"));
+        let length = block.len();
+        pipe.submit(Transfer::In { block, length }).unwrap_or_else(|(error, _)| panic!("{error}"));
+    }
+
     /// Unplugs what is at a root port.
     pub fn unplug(&self, port: usize) {
         self.machine.model.borrow_mut().unplug(port);
@@ -268,9 +291,25 @@ impl Computer {
         device.unwrap_or_else(|| panic!("no device was offered; model: {:?}", self.violations()))
     }
 
+    /// As [`Computer::run`]; then checks that the driver did nothing that the specification forbids.
+    ///
+    /// # Panics
+    ///
+    /// When it did, or gets stuck.
+    pub fn run_within_rules<F: Future>(&self, future: F) -> F::Output {
+        let output = self.run(future);
+        assert_eq!(self.violations(), Vec::<String>::new());
+        output
+    }
+
     /// What the driver did that the specification forbids.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
         self.machine.model.borrow().violations().to_vec()
     }
+}
+
+/// The next transfer that a pipe finished.
+pub async fn completion(pipe: &mut impl Pipe) -> Completion {
+    poll_fn(|context| pipe.poll_completion(context)).await
 }

@@ -1,15 +1,12 @@
 //! The CDC ECM driver against the second configuration of the RTL8152 model, in process on virtual time.
 
 use hal::time::{Duration, sleep};
-use lab_rtl8152::{Action, Config, Counted, Disconnect, Fault, FaultPlan, LinkSpeed, Trigger, Version};
+use lab_rtl8152::{Action, Config, Counted, LinkSpeed, Trigger};
 use lab_usbredir::Speed;
-use skiff_tests::adapter_world::{Diary, Manner, World, echo_of, frame};
-
-const LIMIT: Duration = Duration::from_secs(600);
-
-fn config(name: &str) -> Config {
-    Config::new(Version::find(name).expect("the model knows this chip"))
-}
+use skiff_tests::adapter_faults::{
+    LIMIT, adapter, away, climb_the_ladder, faulty, faulty_at, works_in_the_end,
+};
+use skiff_tests::adapter_world::{Diary, Manner, World, echo_of};
 
 #[test]
 fn frames_of_every_length_pass_both_ways_at_every_bus_speed() {
@@ -21,20 +18,18 @@ fn frames_of_every_length_pass_both_ways_at_every_bus_speed() {
         ("8156b", Speed::Super),
     ] {
         for manner in [Manner::Echo, Manner::Impatient] {
-            let config = Config { speed, ..config(name) };
-            let address = config.address;
-            let world = World::new(config);
+            let world = World::new(Config { speed, ..adapter(name) });
             world.employ_cdc_ecm(manner, cdc_ecm::Config::default());
             world.run(LIMIT, async {
-                world.echo_works(address).await;
+                world.echo_works().await;
                 // Multiples of the packet size need a zero-length packet behind them.
                 for length in
                     (60..=1514).step_by(97).chain([63, 64, 65, 511, 512, 513, 1023, 1024, 1025, 1514])
                 {
-                    let sent = frame(address, length, length);
+                    let sent = world.frame(length, length);
                     assert!(world.exchange(&sent, Duration::from_millis(50)).await, "{name}, {length} bytes");
                 }
-                let burst: Vec<_> = (0..40).map(|number| frame(address, number, 100 + number * 30)).collect();
+                let burst: Vec<_> = (0..40).map(|number| world.frame(number, 100 + number * 30)).collect();
                 for frame in &burst {
                     world.socket.with(|adapter, now| adapter.receive_frame(frame, now));
                 }
@@ -51,42 +46,26 @@ fn frames_of_every_length_pass_both_ways_at_every_bus_speed() {
 
 #[test]
 fn the_link_follows_the_notifications() {
-    let config = config("8153a");
-    let address = config.address;
-    let world = World::new(config);
-    world.employ_cdc_ecm(Manner::Echo, cdc_ecm::Config::default());
+    let world = World::with_cdc_ecm(adapter("8153a"));
     world.run(LIMIT, async {
-        world.echo_works(address).await;
+        world.echo_works().await;
         world.socket.with(|adapter, now| adapter.set_cable(None, now));
         sleep(&*world.clock, Duration::from_millis(500)).await;
         world.socket.with(|adapter, now| adapter.set_cable(Some(LinkSpeed::M1000), now));
-        world.echo_works(address).await;
+        world.echo_works().await;
     });
     let links = world.close().links;
     let edges: Vec<bool> = links.iter().map(Option::is_some).collect();
     assert!(edges.ends_with(&[true, false, true]), "{links:?}");
 }
 
-fn away(milliseconds: u64) -> Disconnect {
-    Disconnect { away: Some(Duration::from_millis(milliseconds)), as_storage: false }
-}
-
 fn run(config: Config) -> Diary {
-    let address = config.address;
-    let world = World::new(config);
-    world.employ_cdc_ecm(Manner::Echo, cdc_ecm::Config::default());
+    let world = World::with_cdc_ecm(config);
     world.run(LIMIT, async {
         for number in 0..20 {
-            world.exchange(&frame(address, number, 60 + number * 70), Duration::from_millis(20)).await;
+            world.exchange(&world.frame(number, 60 + number * 70), Duration::from_millis(20)).await;
         }
-        let patience = world.socket.now() + Duration::from_secs(60);
-        while world.socket.now() < patience {
-            if world.exchange(&frame(address, 99, 99), Duration::from_millis(200)).await {
-                return;
-            }
-        }
-        world.socket.with(|adapter, now| adapter.unplug(away(100), now));
-        world.echo_works(address).await;
+        works_in_the_end(&world).await;
     });
     world.close()
 }
@@ -107,8 +86,7 @@ fn whatever_fails_is_recovered_or_named_and_leaves_nothing_behind() {
             ];
             // Every transfer suffers, and everything happens, but not every pair is tried.
             for (_, action) in (number..).zip(misfortunes).filter(|(pair, _)| pair % 4 == 0) {
-                let faults = vec![Fault { trigger: Trigger::Nth(kind, number), action: action.clone() }];
-                let diary = run(Config { faults: FaultPlan { faults }, ..config("8153a") });
+                let diary = run(faulty("8153a", Trigger::Nth(kind, number), action.clone()));
                 assert!(diary.started >= 1, "{kind:?} {number}, {action:?}: {diary:?}");
             }
         }
@@ -117,20 +95,25 @@ fn whatever_fails_is_recovered_or_named_and_leaves_nothing_behind() {
 
 #[test]
 fn the_ladder_is_climbed_step_by_step_and_ends() {
-    let faults = (5..2000)
-        .map(|number| Fault { trigger: Trigger::Nth(Counted::BulkOut, number), action: Action::TimeOut });
-    let config = Config { faults: FaultPlan { faults: faults.collect() }, ..config("8153a") };
-    let address = config.address;
-    let world = World::new(config);
-    world.employ_cdc_ecm(Manner::Echo, cdc_ecm::Config::default());
-    world.run(LIMIT, async {
-        while world.diary.borrow().failures.is_empty() {
-            world.exchange(&frame(address, 7, 70), Duration::from_millis(100)).await;
-        }
-    });
-    let diary = world.close();
-    let steps =
-        ["recovery_endpoint_resets", "recovery_device_resets", "recovery_port_power_cycles", "tx_timeouts"]
-            .map(|name| diary.counter(name));
-    assert_eq!(steps, [1, 1, 1, 4], "{diary:?}");
+    let hanging = faulty_at("8153a", Counted::BulkOut, 5..2000, &Action::TimeOut);
+    climb_the_ladder(World::with_cdc_ecm(hanging));
+}
+
+#[test]
+fn a_notification_that_fails_is_recovered_and_the_link_is_still_followed() {
+    for action in [Action::Stall, Action::Error, Action::Babble] {
+        let world = World::with_cdc_ecm(faulty("8153a", Trigger::Nth(Counted::Interrupt, 2), action.clone()));
+        world.run(LIMIT, async {
+            world.echo_works().await;
+            for cable in [None, Some(LinkSpeed::M1000), None, Some(LinkSpeed::M1000)] {
+                world.socket.with(|adapter, now| adapter.set_cable(cable, now));
+                sleep(&*world.clock, Duration::from_secs(1)).await;
+            }
+            world.echo_works().await;
+        });
+        let diary = world.close();
+        assert_eq!(diary.failures, Vec::<String>::new(), "{action:?}");
+        let downs = diary.links.iter().filter(|link| link.is_none()).count();
+        assert!(downs >= 1, "{action:?}: {:?}", diary.links);
+    }
 }

@@ -21,17 +21,15 @@ type Register = (Where, u16, u8);
 
 /// What our driver writes from plug-in over traffic and a pulled cable to the unplugging.
 fn session(version: Version) -> Summary {
-    let config = Config::new(version);
-    let address = config.address;
-    let world = World::new(config);
+    let world = World::new(Config::new(version));
     world.socket.with(|adapter, _| adapter.log_accesses());
     world.employ_rtl8152(Manner::Echo, rtl8152::Config::default());
     world.run(Duration::from_secs(60), async {
-        world.echo_works(address).await;
+        world.echo_works().await;
         world.socket.with(|adapter, now| adapter.set_cable(None, now));
         sleep(&*world.clock, Duration::from_millis(300)).await;
         world.socket.with(|adapter, now| adapter.set_cable(Some(LinkSpeed::M2500), now));
-        world.echo_works(address).await;
+        world.echo_works().await;
     });
     let accesses = world.socket.with(|adapter, now| {
         adapter.unplug(Disconnect { away: None, as_storage: false }, now);

@@ -2,23 +2,11 @@
 //! recovery or in a named error, leaves no buffer behind, and after unplugging and plugging in again frames flow.
 
 use hal::time::{Duration, sleep};
-use lab_rtl8152::{Action, Adapter, Config, Counted, Disconnect, Fault, FaultPlan, Trigger, Version};
-use skiff_tests::adapter_world::{Diary, Manner, World, echo_of, frame};
-
-/// More than all deadlines of one recovery together.
-const LIMIT: Duration = Duration::from_secs(600);
-
-fn config(name: &str) -> Config {
-    Config::new(Version::find(name).expect("the model knows this chip"))
-}
-
-fn away(milliseconds: u64) -> Disconnect {
-    Disconnect { away: Some(Duration::from_millis(milliseconds)), as_storage: false }
-}
-
-fn faulty(name: &str, trigger: Trigger, action: Action) -> Config {
-    Config { faults: FaultPlan { faults: vec![Fault { trigger, action }] }, ..config(name) }
-}
+use lab_rtl8152::{Action, Adapter, Config, Counted, Disconnect, Trigger};
+use skiff_tests::adapter_faults::{
+    LIMIT, adapter, away, climb_the_ladder, failure, faulty, faulty_at, send_until_failure, works_in_the_end,
+};
+use skiff_tests::adapter_world::{Diary, World, echo_of};
 
 /// Whether the sweep tries this misfortune at this transfer. Every transfer suffers, and everything happens, but not every
 /// pair is tried unless the environment says `SKIFF_SWEEP=full`: that takes minutes.
@@ -43,39 +31,24 @@ fn misfortunes() -> Vec<Action> {
 
 /// A run of the same length with every plan: bring-up, forty frames there and back, or as many as survive.
 fn run(config: Config) -> Diary {
-    let address = config.address;
-    let world = World::new(config);
-    world.employ_rtl8152(Manner::Echo, rtl8152::Config::default());
+    let world = World::with_rtl8152(config);
     world.run(LIMIT, async {
-        world.echo_works(address).await;
+        world.echo_works().await;
         for number in 0..40 {
-            world.exchange(&frame(address, number, 60 + number * 36), Duration::from_millis(5)).await;
+            world.exchange(&world.frame(number, 60 + number * 36), Duration::from_millis(5)).await;
         }
-        // However it went: in the end it works, if need be after a replug.
-        let patience = world.socket.now() + Duration::from_secs(60);
-        while world.socket.now() < patience {
-            if world.exchange(&frame(address, 99, 99), Duration::from_millis(200)).await {
-                return;
-            }
-        }
-        world.socket.with(|adapter, now| adapter.unplug(away(100), now));
-        world.echo_works(address).await;
+        works_in_the_end(&world).await;
     });
     world.close()
 }
 
 /// How many transfers of each kind a healthy run has.
 fn transfers(name: &str) -> (u64, u64, u64, u64) {
-    let config = config(name);
-    let address = config.address;
-    let world = World::new(config);
-    world.employ_rtl8152(Manner::Echo, rtl8152::Config::default());
+    let world = World::with_rtl8152(adapter(name));
     let counts = world.run(LIMIT, async {
-        world.echo_works(address).await;
+        world.echo_works().await;
         for number in 0..40 {
-            assert!(
-                world.exchange(&frame(address, number, 60 + number * 36), Duration::from_millis(5)).await
-            );
+            assert!(world.exchange(&world.frame(number, 60 + number * 36), Duration::from_millis(5)).await);
         }
         world.socket.with(|adapter, _| adapter.transfers())
     });
@@ -125,24 +98,17 @@ fn an_adapter_that_never_answers_is_given_up_with_a_reason_and_works_after_a_rep
         (Action::Error, "no valid answer from the device"),
     ] {
         // Enumeration passes, and nothing after it.
-        let faults = (10..500)
-            .map(|number| Fault { trigger: Trigger::Nth(Counted::Control, number), action: action.clone() });
-        let config = Config { faults: FaultPlan { faults: faults.collect() }, ..config("8153a") };
-        let address = config.address;
-        let world = World::new(config);
-        world.employ_rtl8152(Manner::Echo, rtl8152::Config::default());
+        let silent = faulty_at("8153a", Counted::Control, 10..500, &action);
+        let world = World::with_rtl8152(silent);
         world.run(Duration::from_secs(3600), async {
-            while world.diary.borrow().failures.is_empty() {
-                sleep(&*world.clock, Duration::from_millis(100)).await;
-            }
-            let first = world.diary.borrow().failures[0].clone();
+            let first = failure(&world).await;
             assert!(first.contains(" failed: ") && first.ends_with(reason), "{first}");
             // Replugged often enough, the faults are used up.
             while world.diary.borrow().started == 0 {
                 world.socket.with(|adapter, now| adapter.unplug(away(100), now));
                 sleep(&*world.clock, Duration::from_secs(60)).await;
             }
-            world.echo_works(address).await;
+            world.echo_works().await;
         });
         world.close();
     }
@@ -171,36 +137,17 @@ fn a_receive_transfer_that_hangs_is_noticed_by_the_hardware_counters() {
 
 #[test]
 fn the_ladder_is_climbed_step_by_step_and_ends() {
-    // From the twentieth on, no transmit transfer ever ends.
-    let faults = (20..2000)
-        .map(|number| Fault { trigger: Trigger::Nth(Counted::BulkOut, number), action: Action::TimeOut });
-    let config = Config { faults: FaultPlan { faults: faults.collect() }, ..config("8153a") };
-    let address = config.address;
-    let world = World::new(config);
-    world.employ_rtl8152(Manner::Echo, rtl8152::Config::default());
-    world.run(LIMIT, async {
-        while world.diary.borrow().failures.is_empty() {
-            world.exchange(&frame(address, 7, 70), Duration::from_millis(100)).await;
-        }
-    });
-    let diary = world.close();
-    assert_eq!(diary.failures[0], "the device failed and could not be recovered");
-    let steps =
-        ["recovery_endpoint_resets", "recovery_device_resets", "recovery_port_power_cycles", "tx_timeouts"]
-            .map(|name| diary.counter(name));
-    assert_eq!(steps, [1, 1, 1, 4], "{diary:?}");
+    let hanging = faulty_at("8153a", Counted::BulkOut, 20..2000, &Action::TimeOut);
+    climb_the_ladder(World::with_rtl8152(hanging));
 }
 
 #[test]
 fn an_idle_adapter_is_left_alone() {
-    let config = config("8153a");
-    let address = config.address;
-    let world = World::new(config);
-    world.employ_rtl8152(Manner::Echo, rtl8152::Config::default());
+    let world = World::with_rtl8152(adapter("8153a"));
     world.run(Duration::from_secs(4000), async {
-        world.echo_works(address).await;
+        world.echo_works().await;
         sleep(&*world.clock, Duration::from_secs(3600)).await;
-        assert!(world.exchange(&frame(address, 1, 60), Duration::from_millis(20)).await);
+        assert!(world.exchange(&world.frame(1, 60), Duration::from_millis(20)).await);
     });
     let diary = world.close();
     for (name, value) in &diary.counters {
@@ -211,16 +158,13 @@ fn an_idle_adapter_is_left_alone() {
 
 #[test]
 fn unplugged_and_plugged_in_two_hundred_times_under_traffic_the_memory_stays_flat() {
-    let config = config("8153a");
-    let address = config.address;
-    let world = World::new(config);
-    world.employ_rtl8152(Manner::Echo, rtl8152::Config::default());
+    let world = World::with_rtl8152(adapter("8153a"));
     let pages = world.run(Duration::from_secs(4000), async {
         let mut pages = Vec::new();
         for cycle in 0..200_u64 {
-            world.echo_works(address).await;
+            world.echo_works().await;
             for number in 0..8 {
-                world.socket.with(|adapter, now| adapter.receive_frame(&frame(address, number, 1514), now));
+                world.socket.with(|adapter, now| adapter.receive_frame(&world.frame(number, 1514), now));
             }
             sleep(&*world.clock, Duration::from_micros(13 * cycle)).await;
             pages.push(world.pages.live_blocks());
@@ -236,16 +180,13 @@ fn unplugged_and_plugged_in_two_hundred_times_under_traffic_the_memory_stays_fla
 
 #[test]
 fn an_adapter_that_comes_back_as_a_cd_rom_is_switched_and_works() {
-    let config = Config { storage_first: true, ..config("8153a") };
-    let address = config.address;
-    let world = World::new(config);
-    world.employ_rtl8152(Manner::Echo, rtl8152::Config::default());
+    let world = World::with_rtl8152(Config { storage_first: true, ..adapter("8153a") });
     world.run(LIMIT, async {
-        world.echo_works(address).await;
+        world.echo_works().await;
         let how = Disconnect { away: Some(Duration::from_millis(100)), as_storage: true };
         world.socket.with(|adapter, now| adapter.unplug(how, now));
         sleep(&*world.clock, Duration::from_millis(200)).await;
-        world.echo_works(address).await;
+        world.echo_works().await;
     });
     assert_eq!(world.close().started, 2);
 }
@@ -253,18 +194,15 @@ fn an_adapter_that_comes_back_as_a_cd_rom_is_switched_and_works() {
 /// Sends through an adapter whose receive descriptors are corrupted at every `every`th transfer.
 fn corrupted(name: &str, field: &str, value: u32, every: u64) -> Diary {
     let action = Action::Corrupt { field: field.into(), value };
-    let config = faulty(name, Trigger::Every(Counted::BulkIn, every), action);
-    let address = config.address;
-    let world = World::new(config);
-    world.employ_rtl8152(Manner::Echo, rtl8152::Config::default());
+    let world = World::with_rtl8152(faulty(name, Trigger::Every(Counted::BulkIn, every), action));
     world.run(LIMIT, async {
-        world.echo_works(address).await;
+        world.echo_works().await;
         for number in 0..60 {
-            let sent = frame(address, number, 60 + number * 24);
+            let sent = world.frame(number, 60 + number * 24);
             world.socket.with(|adapter: &mut Adapter, now| adapter.receive_frame(&sent, now));
             sleep(&*world.clock, Duration::from_millis(1)).await;
             for echo in world.sent() {
-                let whole = (0..60).any(|number| echo == echo_of(&frame(address, number, 60 + number * 24)));
+                let whole = (0..60).any(|number| echo == echo_of(&world.frame(number, 60 + number * 24)));
                 // Another length is another frame, and so is one with a VLAN tag.
                 let another = field == "rx.opts2" || field == "rx.length" && value < 1600;
                 assert!(
@@ -274,7 +212,7 @@ fn corrupted(name: &str, field: &str, value: u32, every: u64) -> Diary {
                 );
             }
         }
-        world.echo_works(address).await;
+        world.echo_works().await;
     });
     world.close()
 }
@@ -296,22 +234,9 @@ fn impossible_descriptors_cost_their_transfer_and_nothing_else() {
 
 #[test]
 fn an_adapter_that_lost_the_frame_boundaries_for_good_is_reset() {
-    let diary = {
-        let config = faulty(
-            "8153a",
-            Trigger::Every(Counted::BulkIn, 1),
-            Action::Corrupt { field: "rx.length".into(), value: 0x7fff },
-        );
-        let address = config.address;
-        let world = World::new(config);
-        world.employ_rtl8152(Manner::Echo, rtl8152::Config::default());
-        world.run(LIMIT, async {
-            while world.diary.borrow().failures.is_empty() {
-                world.exchange(&frame(address, 7, 70), Duration::from_millis(10)).await;
-            }
-        });
-        world.close()
-    };
+    let action = Action::Corrupt { field: "rx.length".into(), value: 0x7fff };
+    let adapter = faulty("8153a", Trigger::Every(Counted::BulkIn, 1), action);
+    let diary = send_until_failure(World::with_rtl8152(adapter));
     assert!(diary.counter("rx_bad_aggregates") >= 8);
     assert_eq!(diary.failures[0], "the device failed and could not be recovered");
 }
@@ -331,17 +256,11 @@ fn descriptors_that_cannot_carry_frames_are_refused_by_name() {
             "no configuration with a vendor-specific first interface",
         ),
     ] {
-        let world =
-            World::new(faulty("8153a", Trigger::Start, Action::Corrupt { field: field.into(), value }));
-        world.employ_rtl8152(Manner::Echo, rtl8152::Config::default());
-        world.run(LIMIT, async {
-            while world.diary.borrow().failures.is_empty() {
-                sleep(&*world.clock, Duration::from_millis(100)).await;
-            }
-        });
-        let diary = world.close();
-        assert!(diary.failures[0].contains(reason), "{field} = {value:#x}: {:?}", diary.failures);
-        assert_eq!(diary.started, 0);
+        let action = Action::Corrupt { field: field.into(), value };
+        let world = World::with_rtl8152(faulty("8153a", Trigger::Start, action));
+        let first = world.run(LIMIT, failure(&world));
+        assert!(first.contains(reason), "{field} = {value:#x}: {first}");
+        assert_eq!(world.close().started, 0);
     }
 }
 
@@ -353,15 +272,9 @@ fn a_chip_that_hangs_in_bring_up_is_given_up_by_name() {
         ("PLA e813 10 10", "MAC reset done"),
     ] {
         let faults = format!("start stick {register}").parse().expect("a plan");
-        let world = World::new(Config { faults, ..config("8153a") });
-        world.employ_rtl8152(Manner::Echo, rtl8152::Config::default());
-        world.run(LIMIT, async {
-            while world.diary.borrow().failures.is_empty() {
-                sleep(&*world.clock, Duration::from_millis(100)).await;
-            }
-        });
-        let diary = world.close();
-        let said = diary.failures[0].contains("did not reach") && diary.failures[0].contains(reason);
-        assert!(said, "{register}: {:?}", diary.failures);
+        let world = World::with_rtl8152(Config { faults, ..adapter("8153a") });
+        let first = world.run(LIMIT, failure(&world));
+        assert!(first.contains("did not reach") && first.contains(reason), "{register}: {first}");
+        world.close();
     }
 }

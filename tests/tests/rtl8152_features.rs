@@ -6,9 +6,10 @@ use std::rc::Rc;
 use etherparse::PacketBuilder;
 use hal::network::{Event, NetworkDevice};
 use hal::time::{Duration, sleep};
-use lab_rtl8152::{Adapter, Config, Version};
+use lab_rtl8152::{Adapter, Config};
 use netbuf::{ChecksumStatus, NetBuf, Queue};
 use rtl8152::{Coalescing, Filter, Rtl8152};
+use skiff_tests::adapter_faults::adapter;
 use skiff_tests::adapter_world::{FAR, Manner, World, echo_of, frame};
 use skiff_tests::direct_usb::DirectUsb;
 use skiff_tests::virtual_time::VirtualClock;
@@ -17,10 +18,6 @@ const MINUTE: Duration = Duration::from_secs(60);
 const CHIPS: [&str; 6] = ["8152b", "8153a", "8153b", "8153c", "8156a", "8156b"];
 
 type Driver = Rtl8152<DirectUsb<Adapter>, Rc<VirtualClock>>;
-
-fn config(name: &str) -> Config {
-    Config::new(Version::find(name).expect("the model knows this chip"))
-}
 
 /// Runs `main` with a driver whose link is up.
 fn with_driver<T>(
@@ -88,7 +85,7 @@ fn tcp6(payload: usize) -> Vec<u8> {
 #[test]
 fn a_checksum_left_partial_is_completed_by_the_chip() {
     for name in CHIPS {
-        with_driver(config(name), rtl8152::Config::default(), async |world, driver| {
+        with_driver(adapter(name), rtl8152::Config::default(), async |world, driver| {
             for (whole, start, offset) in [(udp(300), 34, 6), (tcp6(300), 54, 16)] {
                 let mut blank = whole.clone();
                 blank[start + offset..start + offset + 2].fill(0);
@@ -102,7 +99,7 @@ fn a_checksum_left_partial_is_completed_by_the_chip() {
 
 #[test]
 fn a_checksum_that_the_chip_cannot_complete_is_not_sent_wrong() {
-    with_driver(config("8153a"), rtl8152::Config::default(), async |world, driver| {
+    with_driver(adapter("8153a"), rtl8152::Config::default(), async |world, driver| {
         let mut frame = buffer(world, &frame([2; 6], 1, 100));
         frame.set_checksum_status(ChecksumStatus::Partial { start: 34, offset: 2 });
         assert!(transmit(world, driver, frame).await.is_empty());
@@ -113,17 +110,15 @@ fn a_checksum_that_the_chip_cannot_complete_is_not_sent_wrong() {
 #[test]
 fn received_checksums_are_believed_when_the_chip_checked_both_layers() {
     for name in CHIPS {
-        let adapter = config(name);
-        let address = adapter.address;
-        with_driver(adapter, rtl8152::Config::default(), async |world, driver| {
+        with_driver(adapter(name), rtl8152::Config::default(), async |world, driver| {
             let mut right = udp(400);
-            right[..6].copy_from_slice(&address);
+            right[..6].copy_from_slice(&world.address);
             let mut wrong = right.clone();
             wrong[60] ^= 1;
             let mut fragment = right.clone();
             fragment[20] = 0x20;
             let statuses: Rc<RefCell<Vec<ChecksumStatus>>> = Rc::default();
-            for frame in [&right, &wrong, &fragment, &frame(address, 1, 200)] {
+            for frame in [&right, &wrong, &fragment, &world.frame(1, 200)] {
                 world.socket.with(|adapter, now| adapter.receive_frame(frame, now));
                 let mut received = work(world, driver, Duration::from_millis(2)).await;
                 let frame = received.pop_front().expect("it arrives");
@@ -143,12 +138,10 @@ fn received_checksums_are_believed_when_the_chip_checked_both_layers() {
 fn vlan_tags_are_stripped_and_inserted_by_the_chip() {
     for name in CHIPS {
         for strip in [true, false] {
-            let adapter = config(name);
-            let address = adapter.address;
             let mut choices = rtl8152::Config::default();
             choices.vlan_strip = strip;
-            with_driver(adapter, choices, async |world, driver| {
-                let plain = frame(address, 3, 300);
+            with_driver(adapter(name), choices, async |world, driver| {
+                let plain = world.frame(3, 300);
                 let mut tagged = plain.clone();
                 tagged.splice(12..12, [0x81, 0x00, 0x60, 0x7b]);
                 world.socket.with(|adapter, now| adapter.receive_frame(&tagged, now));
@@ -167,8 +160,7 @@ fn vlan_tags_are_stripped_and_inserted_by_the_chip() {
 fn jumbo_frames_pass_up_to_the_largest_mtu() {
     for name in ["8153a", "8153b", "8153c", "8156a", "8156b", "8153d"] {
         for share in [2000, 4074, 9000, usize::MAX] {
-            let adapter = config(name);
-            let address = adapter.address;
+            let adapter = adapter(name);
             let largest = rtl8152::Version::ALL
                 .into_iter()
                 .find(|version| version.number() == adapter.version.code)
@@ -180,9 +172,9 @@ fn jumbo_frames_pass_up_to_the_largest_mtu() {
             let world = World::new(adapter);
             world.employ_rtl8152(Manner::Echo, choices);
             world.run(MINUTE, async {
-                world.echo_works(address).await;
+                world.echo_works().await;
                 for number in 0..6 {
-                    let frames = [60, 1514, mtu + 14].map(|length| frame(address, number, length));
+                    let frames = [60, 1514, mtu + 14].map(|length| world.frame(number, length));
                     for frame in &frames {
                         world.socket.with(|adapter, now| adapter.receive_frame(frame, now));
                     }
@@ -200,7 +192,7 @@ fn jumbo_frames_pass_up_to_the_largest_mtu() {
 
 #[test]
 fn the_filter_passes_what_it_should() {
-    let own = config("8153a").address;
+    let own = adapter("8153a").address;
     let broadcast = [0xff; 6];
     let (joined, other) = ([1, 0, 0x5e, 0, 0, 1], [1, 0, 0x5e, 0, 0, 0xfb]);
     let stranger = [2, 0, 0, 0, 0, 0x77];
@@ -211,7 +203,7 @@ fn the_filter_passes_what_it_should() {
         (Filter::AllMulticast, vec![own, broadcast, joined, other]),
         (Filter::Promiscuous, all.to_vec()),
     ] {
-        with_driver(config("8153a"), rtl8152::Config::default(), async |world, driver| {
+        with_driver(adapter("8153a"), rtl8152::Config::default(), async |world, driver| {
             driver.set_filter(filter.clone());
             work(world, driver, Duration::from_millis(10)).await;
             for destination in all {
@@ -229,7 +221,7 @@ fn the_filter_passes_what_it_should() {
 fn a_configured_address_is_the_one_that_the_filter_knows() {
     let mut choices = rtl8152::Config::default();
     choices.mac_address = Some([2, 0, 0, 0, 0x12, 0x34]);
-    with_driver(config("8156b"), choices, async |world, driver| {
+    with_driver(adapter("8156b"), choices, async |world, driver| {
         let address = driver.information().mac_address;
         assert_eq!(address, [2, 0, 0, 0, 0x12, 0x34]);
         world.socket.with(|adapter, now| adapter.receive_frame(&frame(address, 0, 80), now));
@@ -239,18 +231,15 @@ fn a_configured_address_is_the_one_that_the_filter_knows() {
 
 #[test]
 fn payload_is_neither_copied_nor_allocated_for_in_steady_state() {
-    let adapter = config("8153a");
-    let address = adapter.address;
-    let world = World::new(adapter);
-    world.employ_rtl8152(Manner::Echo, rtl8152::Config::default());
+    let world = World::with_rtl8152(adapter("8153a"));
     let (before, after) = world.run(MINUTE, async {
-        world.echo_works(address).await;
+        world.echo_works().await;
         for number in 0..64 {
-            assert!(world.exchange(&frame(address, number, 1514), Duration::from_millis(5)).await);
+            assert!(world.exchange(&world.frame(number, 1514), Duration::from_millis(5)).await);
         }
         let before = world.memory.statistics();
         for number in 0..1000 {
-            assert!(world.exchange(&frame(address, number, 1514), Duration::from_millis(5)).await);
+            assert!(world.exchange(&world.frame(number, 1514), Duration::from_millis(5)).await);
         }
         (before, world.memory.statistics())
     });
@@ -262,13 +251,11 @@ fn payload_is_neither_copied_nor_allocated_for_in_steady_state() {
 
 #[test]
 fn copybreak_copies_up_to_whole_frames() {
-    let adapter = config("8153a");
-    let address = adapter.address;
     let mut choices = rtl8152::Config::default();
     choices.rx_copybreak = usize::MAX;
-    with_driver(adapter, choices, async |world, driver| {
+    with_driver(adapter("8153a"), choices, async |world, driver| {
         let before = world.memory.statistics().copied_bytes;
-        world.socket.with(|adapter, now| adapter.receive_frame(&frame(address, 0, 1514), now));
+        world.socket.with(|adapter, now| adapter.receive_frame(&world.frame(0, 1514), now));
         let received = work(world, driver, Duration::from_millis(5)).await;
         assert_eq!(
             received.iter().map(|frame| (frame.head_len(), frame.data_len())).collect::<Vec<_>>(),
@@ -280,7 +267,7 @@ fn copybreak_copies_up_to_whole_frames() {
 
 #[test]
 fn frames_offered_together_share_transfers() {
-    with_driver(config("8153a"), rtl8152::Config::default(), async |world, driver| {
+    with_driver(adapter("8153a"), rtl8152::Config::default(), async |world, driver| {
         let mut frames = Queue::new();
         let sent: Vec<_> = (0..100).map(|number| frame([2; 6], number, 60 + number)).collect();
         sent.iter().for_each(|bytes| frames.push_back(buffer(world, bytes)));
@@ -298,7 +285,7 @@ fn frames_offered_together_share_transfers() {
 
 #[test]
 fn a_full_transfer_ring_makes_frames_wait_and_loses_none() {
-    with_driver(config("8153a"), rtl8152::Config::default(), async |world, driver| {
+    with_driver(adapter("8153a"), rtl8152::Config::default(), async |world, driver| {
         let mut frames = Queue::new();
         let sent: Vec<_> = (0..1000).map(|number| frame([2; 6], number, 61 + number % 64)).collect();
         sent.iter().for_each(|bytes| frames.push_back(buffer(world, bytes)));
@@ -319,7 +306,7 @@ fn a_full_transfer_ring_makes_frames_wait_and_loses_none() {
 
 #[test]
 fn a_cloned_frame_is_sent_without_touching_the_other_half() {
-    with_driver(config("8153a"), rtl8152::Config::default(), async |world, driver| {
+    with_driver(adapter("8153a"), rtl8152::Config::default(), async |world, driver| {
         let bytes = frame([2; 6], 5, 200);
         let mut original = buffer(world, &bytes);
         let clone = original.clone_buffer().expect("memory");
@@ -331,14 +318,12 @@ fn a_cloned_frame_is_sent_without_touching_the_other_half() {
 
 #[test]
 fn frames_that_nobody_frees_bound_the_blocks_that_they_pin() {
-    let adapter = config("8153a");
-    let address = adapter.address;
     let mut choices = rtl8152::Config::default();
     choices.receive_blocks = 12;
-    with_driver(adapter, choices, async |world, driver| {
+    with_driver(adapter("8153a"), choices, async |world, driver| {
         let mut hoard = Vec::new();
         for number in 0..200 {
-            world.socket.with(|adapter, now| adapter.receive_frame(&frame(address, number, 1514), now));
+            world.socket.with(|adapter, now| adapter.receive_frame(&world.frame(number, 1514), now));
             let mut received = work(world, driver, Duration::from_millis(1)).await;
             hoard.extend(core::iter::from_fn(|| received.pop_front()));
         }
@@ -347,7 +332,7 @@ fn frames_that_nobody_frees_bound_the_blocks_that_they_pin() {
         // Freed, everything flows again.
         hoard.clear();
         work(world, driver, Duration::from_millis(100)).await;
-        world.socket.with(|adapter, now| adapter.receive_frame(&frame(address, 7, 1514), now));
+        world.socket.with(|adapter, now| adapter.receive_frame(&world.frame(7, 1514), now));
         assert!(!work(world, driver, Duration::from_millis(100)).await.is_empty());
     });
 }
@@ -355,12 +340,10 @@ fn frames_that_nobody_frees_bound_the_blocks_that_they_pin() {
 #[test]
 fn latency_coalescing_answers_sooner_than_throughput() {
     let round_trip = |coalescing| {
-        let adapter = config("8153a");
-        let address = adapter.address;
         let mut choices = rtl8152::Config::default();
         choices.coalescing = coalescing;
-        with_driver(adapter, choices, async |world, driver| {
-            world.socket.with(|adapter, now| adapter.receive_frame(&frame(address, 0, 60), now));
+        with_driver(adapter("8153a"), choices, async |world, driver| {
+            world.socket.with(|adapter, now| adapter.receive_frame(&world.frame(0, 60), now));
             let start = world.socket.now();
             let mut received = Queue::new();
             while received.is_empty() {
@@ -375,11 +358,9 @@ fn latency_coalescing_answers_sooner_than_throughput() {
 
 #[test]
 fn the_hardware_counters_are_shown() {
-    let adapter = config("8153a");
-    let address = adapter.address;
-    with_driver(adapter, rtl8152::Config::default(), async |world, driver| {
+    with_driver(adapter("8153a"), rtl8152::Config::default(), async |world, driver| {
         for number in 0..5 {
-            world.socket.with(|adapter, now| adapter.receive_frame(&frame(address, number, 80), now));
+            world.socket.with(|adapter, now| adapter.receive_frame(&world.frame(number, 80), now));
         }
         work(world, driver, Duration::from_secs(2)).await;
         assert_eq!(driver.tally().rx_unicast, 5);

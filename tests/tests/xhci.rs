@@ -1,23 +1,30 @@
 //! The USB core and the xHCI driver on the model: enumeration, transfers, hubs.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::future::poll_fn;
 use std::time::Duration;
 
 use lab_xhci::{Config, Gadget, GadgetEndpoint, HubKind, Speed, Transport, VirtualHub, shared};
 use netbuf::{Block, Memory, NetBuf, Zone};
-use skiff_tests::xhci_model::Computer;
+use skiff_tests::xhci_model::{Computer, ModelDevice, completion};
 use usb::{EndpointAddress, Gather, Pipe, Request, Transfer, TransferError, UsbDevice};
 
 const SECOND: Duration = Duration::from_secs(1);
 const VENDOR: u8 = Request::VENDOR | Request::DEVICE;
 
-fn bulk_pair() -> [GadgetEndpoint; 3] {
-    [
+/// A gadget with a pair of bulk endpoints and an interrupt endpoint.
+fn bulk_gadget(speed: Speed) -> Gadget {
+    let endpoints = [
         GadgetEndpoint { address: 0x81, transport: Transport::Bulk },
         GadgetEndpoint { address: 0x01, transport: Transport::Bulk },
         GadgetEndpoint { address: 0x82, transport: Transport::Interrupt },
-    ]
+    ];
+    Gadget::new(speed, (1, 2), 0xff, &endpoints)
+}
+
+/// Configures the device and opens its bulk IN endpoint.
+async fn input(device: &ModelDevice) -> impl Pipe + use<> {
+    device.set_configuration(1).await.unwrap();
+    device.open(EndpointAddress(0x81)).unwrap()
 }
 
 fn interrupt_in() -> [GadgetEndpoint; 1] {
@@ -80,10 +87,8 @@ fn every_speed_is_enumerated_on_every_make_of_controller() {
 #[test]
 fn control_transfers_carry_data_both_ways_and_survive_a_stall() {
     let computer = Computer::new(Config::default());
-    let gadget = shared(Gadget::new(Speed::High, (1, 2), 0xff, &bulk_pair()));
-    computer.plug(1, gadget.clone());
-    let device = computer.device();
-    computer.run(async {
+    let (_, device) = computer.attach(1, bulk_gadget(Speed::High));
+    computer.run_within_rules(async {
         let read = Request { kind: VENDOR, request: 5, value: 0, index: 0x42 };
         let mut bytes = [0; 3000];
         assert_eq!(device.control_in(read, &mut bytes, SECOND).await, Ok(3000));
@@ -97,7 +102,6 @@ fn control_transfers_carry_data_both_ways_and_survive_a_stall() {
         assert_eq!(device.control_in(read, &mut huge, SECOND).await, Ok(65535));
         assert_eq!(device.control_in(read, &mut vec![0; 65536], SECOND).await, Err(TransferError::TooLarge));
     });
-    assert_eq!(computer.violations(), Vec::<String>::new());
 }
 
 #[test]
@@ -105,11 +109,11 @@ fn frames_come_back_byte_for_byte_whatever_their_length_and_pieces() {
     for wide_addresses in [true, false] {
         let config = Config { wide_addresses, ..Config::default() };
         let computer = Computer::new(config);
-        let gadget = shared(Gadget::new(Speed::Super, (1, 2), 0xff, &bulk_pair()));
+        let gadget = shared(bulk_gadget(Speed::Super));
         gadget.borrow_mut().echoes = true;
         computer.plug(3, gadget.clone());
         let device = computer.device();
-        computer.run(async {
+        computer.run_within_rules(async {
             device.set_configuration(1).await.unwrap();
             let mut output = device.open(EndpointAddress(0x01)).unwrap();
             let mut input = device.open(EndpointAddress(0x81)).unwrap();
@@ -127,12 +131,12 @@ fn frames_come_back_byte_for_byte_whatever_their_length_and_pieces() {
                 assert_eq!(sent.len(), gather.len());
                 output.submit(Transfer::Out(gather)).unwrap();
                 output.start();
-                let done = poll_fn(|context| output.poll_completion(context)).await;
+                let done = completion(&mut output).await;
                 assert_eq!(done.result, Ok(sent.len()), "round {round}");
                 let length = sent.len().max(1).next_multiple_of(1024) + 1024;
                 input.submit(Transfer::In { block, length }).unwrap();
                 input.start();
-                let done = poll_fn(|context| input.poll_completion(context)).await;
+                let done = completion(&mut input).await;
                 assert_eq!(done.result, Ok(sent.len()), "round {round}");
                 let Transfer::In { block: returned, .. } = done.transfer else { panic!() };
                 assert_eq!(&returned.bytes()[..sent.len()], &sent[..], "round {round}");
@@ -143,23 +147,17 @@ fn frames_come_back_byte_for_byte_whatever_their_length_and_pieces() {
         });
         // Packet memory lies above 4 GiB here: what addresses 32 bits reaches it by a detour only.
         assert_eq!(computer.controller.counters().bounced.get() == 0, wide_addresses);
-        assert_eq!(computer.violations(), Vec::<String>::new());
     }
 }
 
 #[test]
 fn many_transfers_are_in_flight_and_one_doorbell_starts_them() {
     let computer = Computer::new(Config::default());
-    let gadget = shared(Gadget::new(Speed::High, (1, 2), 0xff, &bulk_pair()));
-    computer.plug(1, gadget.clone());
-    let device = computer.device();
-    let memory = computer.memory.clone();
+    let (gadget, device) = computer.attach(1, bulk_gadget(Speed::High));
     computer.run(async {
-        device.set_configuration(1).await.unwrap();
-        let mut input = device.open(EndpointAddress(0x81)).unwrap();
+        let mut input = input(&device).await;
         for _ in 0..16 {
-            let block = Block::alloc(&memory, 1, Zone::Normal).unwrap();
-            input.submit(Transfer::In { block, length: 8192 }).unwrap();
+            computer.post(&mut input, 1);
         }
         let before = computer.controller.counters().doorbells.get();
         input.start();
@@ -171,22 +169,19 @@ fn many_transfers_are_in_flight_and_one_doorbell_starts_them() {
         }
         computer.machine.kick();
         for number in 0..16_u8 {
-            let done = poll_fn(|context| input.poll_completion(context)).await;
+            let done = completion(&mut input).await;
             assert_eq!(done.result, Ok(usize::from(number) * 100));
         }
     });
-    assert_eq!(computer.violations(), Vec::<String>::new());
 }
 
 #[test]
 fn a_full_ring_gives_the_transfer_back() {
     let computer = Computer::new(Config::default());
-    computer.plug(1, shared(Gadget::new(Speed::High, (1, 2), 0xff, &bulk_pair())));
-    let device = computer.device();
+    let (_, device) = computer.attach(1, bulk_gadget(Speed::High));
     let memory = computer.memory.clone();
-    computer.run(async {
-        device.set_configuration(1).await.unwrap();
-        let mut input = device.open(EndpointAddress(0x81)).unwrap();
+    computer.run_within_rules(async {
+        let mut input = input(&device).await;
         let mut accepted = 0;
         let refused = loop {
             let block = Block::alloc(&memory, 0, Zone::Normal).unwrap();
@@ -201,24 +196,19 @@ fn a_full_ring_gives_the_transfer_back() {
         input.start();
         input.cancel().await.unwrap();
         for _ in 0..accepted {
-            let done = poll_fn(|context| input.poll_completion(context)).await;
+            let done = completion(&mut input).await;
             assert_eq!(done.result, Err(TransferError::Cancelled));
         }
         assert_eq!(input.in_flight(), 0);
     });
-    assert_eq!(computer.violations(), Vec::<String>::new());
 }
 
 #[test]
 fn a_stalled_pipe_is_recovered_and_its_queue_comes_back_cancelled() {
     let computer = Computer::new(Config::default());
-    let gadget = shared(Gadget::new(Speed::High, (1, 2), 0xff, &bulk_pair()));
-    computer.plug(1, gadget.clone());
-    let device = computer.device();
-    let memory = computer.memory.clone();
-    computer.run(async {
-        device.set_configuration(1).await.unwrap();
-        let mut input = device.open(EndpointAddress(0x81)).unwrap();
+    let (gadget, device) = computer.attach(1, bulk_gadget(Speed::High));
+    computer.run_within_rules(async {
+        let mut input = input(&device).await;
         use lab_xhci::Answer::{Babble, Broken, Stall};
         for (answer, error) in [
             (Stall, TransferError::Stall),
@@ -226,37 +216,32 @@ fn a_stalled_pipe_is_recovered_and_its_queue_comes_back_cancelled() {
             (Broken, TransferError::Transaction),
         ] {
             for _ in 0..3 {
-                let block = Block::alloc(&memory, 0, Zone::Normal).unwrap();
-                input.submit(Transfer::In { block, length: 4096 }).unwrap();
+                computer.post(&mut input, 0);
             }
             gadget.borrow_mut().answers.entry(0x81).or_default().push_back(answer);
             input.start();
-            assert_eq!(poll_fn(|context| input.poll_completion(context)).await.result, Err(error));
+            assert_eq!(completion(&mut input).await.result, Err(error));
             input.recover().await.unwrap();
             for _ in 0..2 {
-                let done = poll_fn(|context| input.poll_completion(context)).await;
+                let done = completion(&mut input).await;
                 assert_eq!(done.result, Err(TransferError::Cancelled));
             }
             let clear_halt = [0x02, 1, 0, 0, 0x81, 0, 0, 0];
             assert_eq!(gadget.borrow().requests.last(), Some(&clear_halt));
-            let block = Block::alloc(&memory, 0, Zone::Normal).unwrap();
-            input.submit(Transfer::In { block, length: 4096 }).unwrap();
+            computer.post(&mut input, 0);
             input.start();
             gadget.borrow_mut().answer(0x81, vec![7; 5]);
             computer.machine.kick();
-            assert_eq!(poll_fn(|context| input.poll_completion(context)).await.result, Ok(5));
+            assert_eq!(completion(&mut input).await.result, Ok(5));
         }
     });
-    assert_eq!(computer.violations(), Vec::<String>::new());
 }
 
 #[test]
 fn a_control_transfer_that_nobody_answers_times_out_and_the_next_one_works() {
     let computer = Computer::new(Config::default());
-    let gadget = shared(Gadget::new(Speed::High, (1, 2), 0xff, &bulk_pair()));
-    computer.plug(1, gadget.clone());
-    let device = computer.device();
-    computer.run(async {
+    let (gadget, device) = computer.attach(1, bulk_gadget(Speed::High));
+    computer.run_within_rules(async {
         gadget.borrow_mut().control_answers.extend(vec![lab_xhci::Answer::NotReady; 1]);
         let read = Request { kind: VENDOR, request: 5, value: 0, index: 9 };
         let mut bytes = [0; 8];
@@ -268,16 +253,13 @@ fn a_control_transfer_that_nobody_answers_times_out_and_the_next_one_works() {
         gadget.borrow_mut().control_answers.clear();
         assert_eq!(device.control_in(read, &mut bytes, SECOND).await, Ok(8));
     });
-    assert_eq!(computer.violations(), Vec::<String>::new());
 }
 
 #[test]
 fn a_dropped_control_future_leaves_the_pipe_usable() {
     let computer = Computer::new(Config::default());
-    let gadget = shared(Gadget::new(Speed::High, (1, 2), 0xff, &bulk_pair()));
-    computer.plug(1, gadget.clone());
-    let device = computer.device();
-    computer.run(async {
+    let (_, device) = computer.attach(1, bulk_gadget(Speed::High));
+    computer.run_within_rules(async {
         let read = Request { kind: VENDOR, request: 5, value: 0, index: 9 };
         let mut bytes = [0; 8];
         let begun = computer.machine.model.borrow().transfers();
@@ -291,7 +273,6 @@ fn a_dropped_control_future_leaves_the_pipe_usable() {
         computer.machine.model.borrow_mut().faults.swallowed_transfer = None;
         assert_eq!(device.control_in(read, &mut bytes, SECOND).await, Ok(8));
     });
-    assert_eq!(computer.violations(), Vec::<String>::new());
 }
 
 #[test]
@@ -324,7 +305,7 @@ fn a_superspeed_hub_learns_its_depth_and_carries_superspeed_devices() {
     let computer = Computer::new(Config::default());
     let (outer, inner) =
         (shared(VirtualHub::new(HubKind::Super, 4)), shared(VirtualHub::new(HubKind::Super, 4)));
-    let gadget = shared(Gadget::new(Speed::Super, (1, 2), 0xff, &bulk_pair()));
+    let gadget = shared(bulk_gadget(Speed::Super));
     inner.borrow_mut().plug(4, gadget.clone());
     outer.borrow_mut().plug(1, inner.clone());
     computer.plug(3, outer.clone());
@@ -340,7 +321,7 @@ fn unplugging_a_hub_takes_everything_behind_it_and_replugging_brings_it_back() {
     let computer = Computer::new(Config::default());
     let (outer, inner) =
         (shared(VirtualHub::new(HubKind::HighSingle, 4)), shared(VirtualHub::new(HubKind::HighMultiple, 4)));
-    let gadget = shared(Gadget::new(Speed::High, (1, 2), 0xff, &bulk_pair()));
+    let gadget = shared(bulk_gadget(Speed::High));
     inner.borrow_mut().plug(1, gadget.clone());
     outer.borrow_mut().plug(4, inner.clone());
     let mut balance = None;
@@ -348,16 +329,14 @@ fn unplugging_a_hub_takes_everything_behind_it_and_replugging_brings_it_back() {
         computer.plug(1, outer.clone());
         let device = computer.device();
         computer.run(async {
-            device.set_configuration(1).await.unwrap();
-            let mut input = device.open(EndpointAddress(0x81)).unwrap();
+            let mut input = input(&device).await;
             for _ in 0..4 {
-                let block = Block::alloc(&computer.memory, 0, Zone::Normal).unwrap();
-                input.submit(Transfer::In { block, length: 4096 }).unwrap();
+                computer.post(&mut input, 0);
             }
             input.start();
             computer.unplug(1);
             for _ in 0..4 {
-                let done = poll_fn(|context| input.poll_completion(context)).await;
+                let done = completion(&mut input).await;
                 assert!(
                     matches!(done.result, Err(TransferError::Gone | TransferError::Transaction)),
                     "{:?}",
@@ -383,25 +362,21 @@ fn a_transfer_larger_than_64_kib_is_cut_at_every_boundary_and_ends_short_anywher
     let twice = Config { reports_short_twice: true, ..Config::default() };
     for config in [Config::default(), twice] {
         let computer = Computer::new(config);
-        let gadget = shared(Gadget::new(Speed::Super, (1, 2), 0xff, &bulk_pair()));
-        computer.plug(3, gadget.clone());
-        let device = computer.device();
-        computer.run(async {
-            device.set_configuration(1).await.unwrap();
-            let mut input = device.open(EndpointAddress(0x81)).unwrap();
+        let (gadget, device) = computer.attach(3, bulk_gadget(Speed::Super));
+        computer.run_within_rules(async {
+            let mut input = input(&device).await;
             let mut block = Block::alloc(&computer.memory, 6, Zone::Normal).unwrap();
             for count in [0, 1, 65535, 65536, 65537, 131_072, 200_000, 262_144] {
                 let sent: Vec<u8> = (0..count).map(|at| (at % 251) as u8).collect();
                 gadget.borrow_mut().answer(0x81, sent.clone());
                 input.submit(Transfer::In { block, length: 262_144 }).unwrap();
                 input.start();
-                let done = poll_fn(|context| input.poll_completion(context)).await;
+                let done = completion(&mut input).await;
                 assert_eq!(done.result, Ok(count));
                 let Transfer::In { block: returned, .. } = done.transfer else { panic!() };
                 assert!(returned.bytes()[..count] == sent[..], "{count} bytes");
                 block = returned;
             }
         });
-        assert_eq!(computer.violations(), Vec::<String>::new());
     }
 }

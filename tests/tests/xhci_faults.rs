@@ -2,24 +2,32 @@
 //! Whatever happens ends in a named error or in a device that works, and gives all memory back.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::future::poll_fn;
 use std::time::Duration;
 
 use hal::time::timeout;
 use lab_xhci::{Config, Faults, Gadget, GadgetEndpoint, HubKind, Speed, Transport, VirtualHub, shared};
 use netbuf::{Block, NetBuf, Zone};
-use skiff_tests::xhci_model::{Computer, ModelDevice};
+use skiff_tests::xhci_model::{Computer, ModelDevice, completion};
 use usb::{EndpointAddress, Gather, Pipe, Request, Transfer, TransferError, UsbDevice};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Every completion code of the specification (0 to 36), and two that mean nothing.
 const CODES: std::ops::RangeInclusive<u8> = 0..=38;
 
-fn endpoints() -> [GadgetEndpoint; 2] {
-    [
+/// A gadget with a pair of bulk endpoints.
+fn gadget(speed: Speed, vendor: u16) -> Gadget {
+    let endpoints = [
         GadgetEndpoint { address: 0x81, transport: Transport::Bulk },
         GadgetEndpoint { address: 0x01, transport: Transport::Bulk },
-    ]
+    ];
+    Gadget::new(speed, (vendor, 1), 0xff, &endpoints)
+}
+
+/// A gadget that sends back what it gets.
+fn echoing(speed: Speed, vendor: u16) -> Gadget {
+    let mut gadget = gadget(speed, vendor);
+    gadget.echoes = true;
+    gadget
 }
 
 /// What a driver does with its device: configure, request, send, receive; each step may fail with a named error.
@@ -40,8 +48,7 @@ async fn use_device(computer: &Computer, device: &ModelDevice) -> Result<(), Tra
         input.submit(Transfer::In { block, length: 2048 }).map_err(|(error, _)| error)?;
         input.start();
         for pipe in [&mut output, &mut input] {
-            let done =
-                timeout(&computer.clock, SECOND, poll_fn(|context| pipe.poll_completion(context))).await;
+            let done = timeout(&computer.clock, SECOND, completion(pipe)).await;
             match done {
                 Ok(completion) => match completion.result {
                     Ok(1514) => {}
@@ -55,7 +62,7 @@ async fn use_device(computer: &Computer, device: &ModelDevice) -> Result<(), Tra
                 },
                 Err(_) => {
                     pipe.cancel().await?;
-                    let completion = poll_fn(|context| pipe.poll_completion(context)).await;
+                    let completion = completion(pipe).await;
                     assert!(completion.result.is_err(), "cancelled, but {:?}", completion.result);
                     return Err(TransferError::TimedOut);
                 }
@@ -71,8 +78,7 @@ fn live(faults: Faults, what: &str) -> (usize, usize) {
     computer.pass(SECOND);
     fill_caches(&computer);
     let empty = computer.pages.live_blocks();
-    let gadget = shared(Gadget::new(Speed::Full, (1, 2), 0xff, &endpoints()));
-    gadget.borrow_mut().echoes = true;
+    let gadget = shared(echoing(Speed::Full, 1));
     computer.machine.model.borrow_mut().faults = faults;
     computer.plug(1, gadget.clone());
     computer.pass(SECOND * 60);
@@ -105,9 +111,7 @@ fn live(faults: Faults, what: &str) -> (usize, usize) {
     };
     // A healthy device in the other port works whatever became of the first.
     computer.machine.model.borrow_mut().faults = Faults::default();
-    let healthy = shared(Gadget::new(Speed::High, (3, 4), 0xff, &endpoints()));
-    healthy.borrow_mut().echoes = true;
-    computer.plug(2, healthy);
+    computer.plug(2, shared(echoing(Speed::High, 3)));
     computer.pass(SECOND * 60);
     let other =
         computer.offered.borrow_mut().pop().unwrap_or_else(|| panic!("{what}: the other port is dead"));
@@ -173,8 +177,7 @@ fn every_transfer_and_command_that_is_never_answered_is_given_up_in_time() {
 #[test]
 fn a_controller_that_dies_at_any_event_is_reset_and_its_devices_come_back() {
     let computer = Computer::new(Config::default());
-    computer.plug(1, shared(Gadget::new(Speed::Full, (1, 2), 0xff, &endpoints())));
-    let device = computer.device();
+    let (_, device) = computer.attach(1, gadget(Speed::Full, 1));
     let _ = computer.run(use_device(&computer, &device));
     let events = computer.machine.model.borrow().events();
     assert!(events > 20, "{events}");
@@ -193,8 +196,7 @@ fn unplugging_at_any_event_leaves_nothing_behind_and_replugging_works() {
             computer.pass(SECOND);
             fill_caches(&computer);
             let empty = computer.pages.live_blocks();
-            let gadget = shared(Gadget::new(Speed::Full, (1, 2), 0xff, &endpoints()));
-            gadget.borrow_mut().echoes = true;
+            let gadget = shared(echoing(Speed::Full, 1));
             let mut plugged: lab_xhci::Plugged = gadget.clone();
             for _ in 0..hubs {
                 let hub = shared(VirtualHub::new(HubKind::HighSingle, 4));
@@ -238,8 +240,7 @@ fn unplugging_at_any_event_leaves_nothing_behind_and_replugging_works() {
 #[test]
 fn a_controller_that_cannot_be_reset_is_given_up_with_its_memory() {
     let computer = Computer::new(Config::default());
-    computer.plug(1, shared(Gadget::new(Speed::High, (1, 2), 0xff, &endpoints())));
-    let device = computer.device();
+    let (_, device) = computer.attach(1, gadget(Speed::High, 1));
     computer.machine.model.borrow_mut().faults.dead = true;
     computer.machine.model.borrow_mut().fail();
     computer.pass(SECOND * 60);
@@ -252,8 +253,7 @@ fn a_controller_that_cannot_be_reset_is_given_up_with_its_memory() {
 #[test]
 fn a_controller_pulled_out_of_the_computer_is_noticed() {
     let computer = Computer::new(Config::default());
-    computer.plug(1, shared(Gadget::new(Speed::High, (1, 2), 0xff, &endpoints())));
-    let device = computer.device();
+    let (_, device) = computer.attach(1, gadget(Speed::High, 1));
     computer.machine.remove_controller();
     computer.pass(SECOND * 60);
     assert_eq!(computer.ended.get(), Some(xhci::ControllerError::NotThere));
@@ -265,8 +265,7 @@ fn lost_interrupts_cost_time_and_nothing_else() {
     let computer = Computer::new(Config::default());
     computer.pass(SECOND);
     computer.machine.model.borrow_mut().faults.mute = true;
-    let gadget = shared(Gadget::new(Speed::High, (1, 2), 0xff, &endpoints()));
-    gadget.borrow_mut().echoes = true;
+    let gadget = shared(echoing(Speed::High, 1));
     computer.plug(1, gadget);
     computer.pass(SECOND * 200);
     let device = computer.offered.borrow_mut().pop().unwrap();
@@ -280,11 +279,11 @@ fn lost_interrupts_cost_time_and_nothing_else() {
 fn a_port_that_never_leaves_reset_is_named_and_left_alone() {
     let computer = Computer::new(Config::default());
     computer.machine.model.borrow_mut().faults.endless_reset = true;
-    computer.plug(1, shared(Gadget::new(Speed::High, (1, 2), 0xff, &endpoints())));
+    computer.plug(1, shared(gadget(Speed::High, 1)));
     computer.pass(SECOND * 60);
     assert!(computer.offered.borrow().is_empty());
     computer.machine.model.borrow_mut().faults.endless_reset = false;
-    computer.plug(2, shared(Gadget::new(Speed::High, (3, 4), 0xff, &endpoints())));
+    computer.plug(2, shared(gadget(Speed::High, 3)));
     assert_eq!(computer.device().information().device.vendor, 3);
 }
 
@@ -292,8 +291,7 @@ fn a_port_that_never_leaves_reset_is_named_and_left_alone() {
 fn a_broken_superspeed_link_is_brought_back_by_a_warm_reset() {
     let computer = Computer::new(Config::default());
     computer.machine.model.borrow_mut().needs_warm_reset(3);
-    computer.plug(3, shared(Gadget::new(Speed::Super, (1, 2), 0xff, &endpoints())));
-    let device = computer.device();
+    let (_, device) = computer.attach(3, gadget(Speed::Super, 1));
     computer.machine.model.borrow_mut().break_link(3);
     computer.machine.kick();
     computer.pass(SECOND * 5);
@@ -306,10 +304,7 @@ fn a_broken_superspeed_link_is_brought_back_by_a_warm_reset() {
 #[test]
 fn missed_services_and_events_from_nowhere_are_counted_and_change_nothing() {
     let computer = Computer::new(Config::default());
-    let gadget = shared(Gadget::new(Speed::High, (1, 2), 0xff, &endpoints()));
-    gadget.borrow_mut().echoes = true;
-    computer.plug(1, gadget);
-    let device = computer.device();
+    let (_, device) = computer.attach(1, echoing(Speed::High, 1));
     computer.run(device.set_configuration(1)).unwrap();
     {
         let mut model = computer.machine.model.borrow_mut();
@@ -336,7 +331,7 @@ fn missed_services_and_events_from_nowhere_are_counted_and_change_nothing() {
 fn a_full_event_ring_is_drained_and_nothing_is_lost() {
     let computer = Computer::new(Config::default());
     let gadgets = [1, 2].map(|port| {
-        let gadget = shared(Gadget::new(Speed::High, (port as u16, 0), 0xff, &endpoints()));
+        let gadget = shared(gadget(Speed::High, port as u16));
         computer.plug(port, gadget.clone());
         gadget
     });
@@ -348,8 +343,7 @@ fn a_full_event_ring_is_drained_and_nothing_is_lost() {
             device.set_configuration(1).await.unwrap();
             let mut pipe = device.open(EndpointAddress(0x81)).unwrap();
             for _ in 0..200 {
-                let block = Block::alloc(&computer.memory, 0, Zone::Normal).unwrap();
-                pipe.submit(Transfer::In { block, length: 512 }).unwrap();
+                computer.post(&mut pipe, 0);
             }
             pipe.start();
             pipes.push(pipe);
@@ -360,7 +354,7 @@ fn a_full_event_ring_is_drained_and_nothing_is_lost() {
         computer.machine.kick();
         for pipe in &mut pipes {
             for _ in 0..200 {
-                assert_eq!(poll_fn(|context| pipe.poll_completion(context)).await.result, Ok(3));
+                assert_eq!(completion(pipe).await.result, Ok(3));
             }
         }
     });
@@ -371,15 +365,14 @@ fn a_full_event_ring_is_drained_and_nothing_is_lost() {
 #[test]
 fn dropping_a_pipe_gives_its_buffers_back_only_after_the_endpoint_stood_still() {
     let computer = Computer::new(Config::default());
-    let gadget = shared(Gadget::new(Speed::High, (1, 2), 0xff, &endpoints()));
+    let gadget = shared(gadget(Speed::High, 1));
     computer.plug(1, gadget.clone());
     let device = computer.device();
     computer.run(async {
         device.set_configuration(1).await.unwrap();
         let mut pipe = device.open(EndpointAddress(0x81)).unwrap();
         for _ in 0..4 {
-            let block = Block::alloc(&computer.memory, 0, Zone::Normal).unwrap();
-            pipe.submit(Transfer::In { block, length: 4096 }).unwrap();
+            computer.post(&mut pipe, 0);
         }
         pipe.start();
         hal::time::sleep(&computer.clock, SECOND).await;
@@ -401,8 +394,7 @@ fn running_out_of_memory_at_any_allocation_ends_in_a_named_error_and_heals() {
         computer.pass(SECOND);
         fill_caches(&computer);
         let empty = computer.pages.live_blocks();
-        let gadget = shared(Gadget::new(Speed::Full, (1, 2), 0xff, &endpoints()));
-        gadget.borrow_mut().echoes = true;
+        let gadget = shared(echoing(Speed::Full, 1));
         let hub = shared(VirtualHub::new(HubKind::HighSingle, 4));
         hub.borrow_mut().plug(1, gadget.clone());
         computer.pages.fail_allocation(number);
@@ -424,10 +416,7 @@ fn running_out_of_memory_at_any_allocation_ends_in_a_named_error_and_heals() {
 fn a_configuration_refused_for_bandwidth_can_be_set_again() {
     const BANDWIDTH_ERROR: u8 = 8;
     let computer = Computer::new(Config::default());
-    let gadget = shared(Gadget::new(Speed::High, (1, 2), 0xff, &endpoints()));
-    gadget.borrow_mut().echoes = true;
-    computer.plug(1, gadget);
-    let device = computer.device();
+    let (_, device) = computer.attach(1, echoing(Speed::High, 1));
     for already_configured in [false, true] {
         let next = computer.machine.model.borrow().commands();
         computer.machine.model.borrow_mut().faults.command = Some((next, BANDWIDTH_ERROR));
