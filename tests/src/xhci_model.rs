@@ -12,6 +12,7 @@ use hal::mmio::Mmio;
 use lab_xhci::{Gadget, GuestMemory, Model, shared};
 use netbuf::host::HostPages;
 use netbuf::{Block, Memory, Zone};
+use usb::waiting::both;
 use usb::{Bus, Completion, Device, Pipe, Transfer};
 use xhci::{Controller, ControllerError};
 
@@ -148,6 +149,8 @@ pub struct Computer {
     pub controller: ModelController,
     /// Devices that were offered, in order.
     pub offered: Rc<RefCell<Vec<ModelDevice>>>,
+    /// How many devices had been offered when the bus was settled, once it is.
+    pub settled: Rc<Cell<Option<usize>>>,
     /// How the driver ended, if it did.
     pub ended: Rc<Cell<Option<ControllerError>>>,
 }
@@ -196,6 +199,7 @@ impl Computer {
             machine,
             controller,
             offered: Rc::default(),
+            settled: Rc::default(),
             ended: Rc::default(),
         };
         computer.switch_on();
@@ -216,13 +220,17 @@ impl Computer {
             self.memory.clone(),
             usb::Config::default(),
         );
-        let offered = self.offered.clone();
+        let (offered, settled) = (self.offered.clone(), self.settled.clone());
         self.executor.spawn(async move {
-            bus.run(&|device| {
+            let offer = |device| {
                 offered.borrow_mut().push(device);
                 true
-            })
-            .await;
+            };
+            let watch = async {
+                bus.settled().await;
+                settled.set(Some(offered.borrow().len()));
+            };
+            both(bus.run(&offer), watch).await;
         });
     }
 

@@ -93,7 +93,7 @@ fn memory_is_flat_over_two_hundred_plug_cycles_under_traffic() {
 }
 
 #[test]
-fn a_pulled_cable_is_noticed_and_a_plugged_one_too() {
+fn a_pulled_cable_is_noticed_and_a_plugged_one_too_without_being_ready_anew() {
     let mut guest = boot(&configuration(&[Nic::Rtl8156b]));
     let remote = guest.guest.dongle(0).unwrap().clone();
     ping(&mut guest, 50, 1000, 4);
@@ -105,13 +105,41 @@ fn a_pulled_cable_is_noticed_and_a_plugged_one_too() {
         }
     };
     remote.command(Command::Cable(None));
-    said(&mut guest, "link down", 1);
+    said(&mut guest, "eth0: link down", 1);
     remote.command(Command::Cable(Some(LinkSpeed::M1000)));
-    said(&mut guest, "link up, 1000 Mb", 1);
+    said(&mut guest, "@skiff link interface=eth0 state=up speed_mbps=1000", 1);
     // The lease is asked for again.
-    said(&mut guest, "@skiff ready ", 2);
+    said(&mut guest, "@skiff address interface=eth0 address=10.0.0.2 prefix=24", 1);
     ping(&mut guest, 50, 1000, 4);
+    assert_eq!(guest.guest.transcript().lines().filter(|line| line.starts_with("@skiff ready ")).count(), 1);
     power_off(guest);
+}
+
+#[test]
+fn ready_means_that_the_very_first_request_is_answered() {
+    for nic in [Nic::Rtl8153, Nic::Rtl8156b, Nic::CdcEcm, Nic::Virtio] {
+        for _ in 0..3 {
+            let mut configuration = configuration(&[nic]);
+            configuration.command_line = "ip=10.0.0.2/24 gw=10.0.0.1".into();
+            let station = configuration.slots[0].mac;
+            let mut guest = boot(&configuration);
+            // Sent once: it is answered, or never.
+            guest.hosts[0].send_echo_request(station, ADDRESS, 9, 1, &[0x55; 100]).unwrap();
+            let begin = Instant::now();
+            while guest.hosts[0]
+                .receive(Duration::from_millis(2))
+                .unwrap()
+                .is_none_or(|arrival| arrival.echo_reply.is_none())
+            {
+                assert!(
+                    begin.elapsed() < LIMIT,
+                    "{nic}: no answer. The console:\n{}",
+                    guest.guest.obituary()
+                );
+            }
+            power_off(guest);
+        }
+    }
 }
 
 #[test]

@@ -301,6 +301,41 @@ fn devices_behind_two_levels_of_hubs_work_through_the_right_translator() {
 }
 
 #[test]
+fn a_bus_is_settled_when_everything_behind_all_hubs_was_offered() {
+    let computer = Computer::new(Config::default());
+    let gadgets = [(); 3].map(|()| shared(Gadget::new(Speed::High, (1, 2), 0xff, &interrupt_in())));
+    let [outer, inner] = [(); 2].map(|()| shared(VirtualHub::new(HubKind::HighMultiple, 4)));
+    inner.borrow_mut().plug(4, gadgets[0].clone());
+    outer.borrow_mut().plug(2, inner);
+    outer.borrow_mut().plug(3, gadgets[1].clone());
+    computer.plug(1, outer);
+    computer.plug(2, gadgets[2].clone());
+    computer.pass(Duration::from_secs(10));
+    assert_eq!(computer.settled.get(), Some(3), "{:?}", computer.violations());
+}
+
+#[test]
+fn a_bus_without_devices_is_settled_after_a_while_and_takes_what_is_plugged_in_later() {
+    let computer = Computer::new(Config::default());
+    computer.pass(Duration::from_millis(900));
+    assert_eq!(computer.settled.get(), None, "a device may still be seen");
+    computer.pass(Duration::from_millis(200));
+    assert_eq!(computer.settled.get(), Some(0));
+    computer.plug(1, shared(Gadget::new(Speed::High, (1, 2), 0xff, &interrupt_in())));
+    assert_eq!(computer.device().information().device.vendor, 1);
+}
+
+#[test]
+fn a_device_that_does_not_work_does_not_keep_a_bus_from_settling() {
+    let computer = Computer::new(Config::default());
+    let gadget = shared(Gadget::new(Speed::High, (1, 2), 0xff, &interrupt_in()));
+    gadget.borrow_mut().control_answers.extend(vec![lab_xhci::Answer::Stall; 1000]);
+    computer.plug(1, gadget);
+    computer.pass(Duration::from_secs(60));
+    assert_eq!((computer.settled.get(), computer.offered.borrow().len()), (Some(0), 0));
+}
+
+#[test]
 fn a_superspeed_hub_learns_its_depth_and_carries_superspeed_devices() {
     let computer = Computer::new(Config::default());
     let (outer, inner) =

@@ -53,7 +53,7 @@ impl fmt::Display for DeviceError {
 
 impl core::error::Error for DeviceError {}
 
-/// A network device, driven by one task.
+/// A network device, driven by one task. It has no link until it tells [`Event::LinkUp`]: from then on frames pass.
 pub trait NetworkDevice {
     /// What the device is. The MAC address does not change while the device lives.
     fn information(&self) -> &Information;

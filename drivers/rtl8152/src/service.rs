@@ -194,12 +194,12 @@ where
         match (before, status) {
             (None, Some(status)) => {
                 self.counters.link_ups += 1;
-                log::info!("{}: link up, {} Mb/s", self.information.driver, status.speed());
+                log::debug!("{}: link up, {} Mb/s", self.information.driver, status.speed());
                 Some(Event::LinkUp(status.speed()))
             }
             (Some(_), None) => {
                 self.counters.link_downs += 1;
-                log::info!("{}: link down", self.information.driver);
+                log::debug!("{}: link down", self.information.driver);
                 Some(Event::LinkDown)
             }
             (Some(before), Some(status)) if before.speed() != status.speed() => {

@@ -6,6 +6,7 @@ use netbuf::Memory;
 use crate::UsbDevice;
 use crate::attached::{Change, Device};
 use crate::device::TransferError;
+use crate::first_look::{FirstLook, Look};
 use crate::host::{HostController, HostError, HostSlot, PortStatus};
 use crate::port::{DownstreamPort, RootPort};
 use crate::waiting::{Either, FutureSet, Turn, either};
@@ -23,6 +24,9 @@ pub struct Config {
     pub power_off: Duration,
     /// How long a device may take to come back after a power cycle.
     pub reconnect_deadline: Duration,
+    /// How long a port without a device is watched at the start before it counts as empty: what is plugged in is seen
+    /// some time after the port has its power, and at super speed after the link was trained.
+    pub connect_deadline: Duration,
 }
 
 impl Default for Config {
@@ -33,6 +37,7 @@ impl Default for Config {
             control_deadline: Duration::from_secs(2),
             power_off: Duration::from_millis(500),
             reconnect_deadline: Duration::from_secs(3),
+            connect_deadline: Duration::from_secs(1),
         }
     }
 }
@@ -47,12 +52,14 @@ pub struct Bus<H, C> {
     pub(crate) memory: Memory,
     pub(crate) config: Config,
     pub(crate) default_address: Turn,
+    pub(crate) first_look: FirstLook,
 }
 
 impl<H: HostController, C: Clock> Bus<H, C> {
     /// A bus that nothing runs yet. `memory` is for the status reports of hubs.
     pub fn new(host: H, clock: C, memory: Memory, config: Config) -> Self {
-        Self { host, clock, memory, config, default_address: Turn::default() }
+        let (default_address, first_look) = (Turn::default(), FirstLook::default());
+        Self { host, clock, memory, config, default_address, first_look }
     }
 
     /// Runs the bus: enumerates what is and what will be plugged in, and offers it. Does not end.
@@ -60,26 +67,49 @@ impl<H: HostController, C: Clock> Bus<H, C> {
     pub async fn run(&self, offer: Offer<'_, H::Slot>) {
         let mut ports = FutureSet::new();
         for port in 1..=self.host.ports() {
-            ports.push(self.serve_port(RootPort { host: &self.host, port }, offer));
+            let look = self.first_look.begin();
+            ports.push(self.serve_port(RootPort { host: &self.host, port }, look, offer));
         }
         ports.run().await;
     }
 
+    /// Waits until everything that was plugged in when [`Bus::run`] began has been offered, or does not work. Whatever
+    /// is offered later is plugged in later.
+    pub async fn settled(&self) {
+        self.first_look.over().await;
+    }
+
     /// Serves a port until it is gone.
-    pub(crate) async fn serve_port<P: DownstreamPort>(&self, port: P, offer: Offer<'_, H::Slot>) {
+    pub(crate) async fn serve_port<'l, P: DownstreamPort>(
+        &'l self,
+        port: P,
+        look: Look<'l>,
+        offer: Offer<'l, H::Slot>,
+    ) {
         let path = port.path();
+        let empty_at = self.clock.now() + self.config.connect_deadline;
+        let mut look = Some(look);
         while let Ok(status) = port.status().await {
             if !status.connected || status.over_current {
                 if status.over_current {
                     log::error!("{path}: too much current flows; the port is off");
                 }
-                port.changed().await;
+                let now = self.clock.now();
+                if look.is_some() && now < empty_at {
+                    either(port.changed(), sleep(&self.clock, empty_at.since(now))).await;
+                } else {
+                    look = None;
+                    port.changed().await;
+                }
                 continue;
             }
             let Some(status) = self.debounce(&port, status).await else { continue };
             match self.bring_up(&port, status).await {
-                Some(device) => self.serve_device(&port, device, offer).await,
-                None => self.wait_for_unplug(&port).await,
+                Some(device) => self.serve_device(&port, device, look.take(), offer).await,
+                None => {
+                    look = None;
+                    self.wait_for_unplug(&port).await;
+                }
             }
         }
     }
@@ -134,10 +164,11 @@ impl<H: HostController, C: Clock> Bus<H, C> {
     }
 
     /// Serves a device until it is unplugged: drivers use it meanwhile.
-    async fn serve_device<P: DownstreamPort>(
-        &self,
+    async fn serve_device<'l, P: DownstreamPort>(
+        &'l self,
         port: &P,
         device: Device<H::Slot>,
+        look: Option<Look<'l>>,
         offer: Offer<'_, H::Slot>,
     ) {
         let information = device.information();
@@ -148,12 +179,13 @@ impl<H: HostController, C: Clock> Bus<H, C> {
         };
         if crate::hub::is_hub(information) {
             // The hub's ports end by themselves when the hub does, and have to: their devices give slots back.
-            let hub = self.serve_hub(&device, port.attachment(information.speed), offer);
+            let hub = self.serve_hub(&device, port.attachment(information.speed), look, offer);
             crate::waiting::both(watch, hub).await;
         } else {
             if !offer(device.clone()) {
                 log::info!("{}: no driver for it; left alone", information.path);
             }
+            drop(look);
             watch.await;
         }
         log::info!("{}: gone", information.path);

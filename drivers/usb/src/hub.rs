@@ -16,6 +16,7 @@ use crate::descriptor::{DescriptorError, HubDescriptor, kind};
 use crate::device::{
     DeviceInformation, EndpointAddress, Path, Pipe, Request, Speed, Transfer, TransferError,
 };
+use crate::first_look::Look;
 use crate::host::{Attachment, HostController, HostError, HostSlot, HubShape, PortStatus, Translator};
 use crate::port::DownstreamPort;
 use crate::waiting::{FutureSet, Waiters, both, either};
@@ -132,12 +133,13 @@ impl<H: HostController, C: Clock> Bus<H, C> {
         &'b self,
         device: &'b Device<H::Slot>,
         attachment: Attachment,
+        look: Option<Look<'b>>,
         offer: Offer<'b, H::Slot>,
     ) -> core::pin::Pin<Box<dyn Future<Output = ()> + 'b>> {
         Box::pin(async move {
             let path = device.information().path;
             match self.start_hub(device, attachment).await {
-                Ok((hub, endpoint)) => self.run_hub(&hub, endpoint, offer).await,
+                Ok((hub, endpoint)) => self.run_hub(&hub, endpoint, look, offer).await,
                 Err(HubError::Transfer(TransferError::Gone)) => {}
                 Err(error) => log::error!("{path}: the hub cannot be used: {error}"),
             }
@@ -192,18 +194,26 @@ impl<H: HostController, C: Clock> Bus<H, C> {
         Ok((hub, endpoint.address))
     }
 
-    async fn run_hub(&self, hub: &Hub<'_, H::Slot>, endpoint: EndpointAddress, offer: Offer<'_, H::Slot>) {
+    async fn run_hub<'b>(
+        &'b self,
+        hub: &Hub<'_, H::Slot>,
+        endpoint: EndpointAddress,
+        look: Option<Look<'b>>,
+        offer: Offer<'b, H::Slot>,
+    ) {
         let path = hub.device.information().path;
         log::info!("{path}: hub with {} ports", hub.ports.len());
         let mut ports = FutureSet::new();
         for port in 1..=hub.ports.len() as u8 {
             match path.below(port) {
                 Some(path) => {
-                    ports.push(self.serve_port(HubPort { hub, clock: &self.clock, port, path }, offer))
+                    let port = HubPort { hub, clock: &self.clock, port, path };
+                    ports.push(self.serve_port(port, self.first_look.begin(), offer));
                 }
                 None => log::warn!("{path}: hubs are nested too deep; port {port} is not used"),
             }
         }
+        drop(look);
         let reports = async {
             let watched = either(self.watch_hub(hub, endpoint), hub.device.ended()).await;
             if let crate::waiting::Either::First(Err(error)) = watched {

@@ -26,6 +26,7 @@ pub mod configuration;
 pub mod descriptor;
 pub mod device;
 mod enumeration;
+mod first_look;
 pub mod gather;
 pub mod host;
 mod hub;

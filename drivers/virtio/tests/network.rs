@@ -44,8 +44,11 @@ fn bring_up(device: &Device, routing: Interrupts) -> Result<Bench, Error> {
     Ok(Bench { device: device.clone(), network, signal, memory })
 }
 
+/// A device that came up and has told its link.
 fn bench(legacy: bool) -> Bench {
-    bring_up(&Device::network(legacy, ANY_LAYOUT), Interrupts::Line).unwrap()
+    let mut bench = bring_up(&Device::network(legacy, ANY_LAYOUT), Interrupts::Line).unwrap();
+    assert_eq!(bench.poll(&mut Queue::new(), 1), Poll::Ready(Ok(Event::LinkUp(0))));
+    bench
 }
 
 const MESSAGES: Interrupts = Interrupts::MessageSignalled { queues: 1, configuration: 0 };
@@ -266,6 +269,32 @@ fn link_changes_are_told() {
         bench.signal.raise();
         assert_eq!(bench.poll(&mut received, 1), Poll::Ready(Ok(event)));
     }
+}
+
+#[test]
+fn a_link_that_is_down_from_the_beginning_is_told_when_it_comes_up() {
+    let device = Device::network(false, ANY_LAYOUT);
+    device.0.borrow_mut().configuration[6] = 0;
+    let mut bench = bring_up(&device, Interrupts::Line).unwrap();
+    let mut received = Queue::new();
+    assert_eq!(bench.poll(&mut received, 1), Poll::Pending);
+    device.0.borrow_mut().configuration[6] = 1;
+    device.0.borrow_mut().interrupt_status = 2;
+    bench.signal.raise();
+    assert_eq!(bench.poll(&mut received, 1), Poll::Ready(Ok(Event::LinkUp(0))));
+}
+
+#[test]
+fn a_device_that_does_not_tell_its_link_has_one() {
+    let device = Device::network(false, ANY_LAYOUT);
+    {
+        let mut state = device.0.borrow_mut();
+        state.features &= !(1 << 16);
+        // Not to be read.
+        state.configuration[6] = 0;
+    }
+    let mut bench = bring_up(&device, Interrupts::Line).unwrap();
+    assert_eq!(bench.poll(&mut Queue::new(), 1), Poll::Ready(Ok(Event::LinkUp(0))));
 }
 
 #[test]

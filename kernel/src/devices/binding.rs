@@ -17,6 +17,7 @@ use super::adapters::Adapters;
 use super::bus::{Bus, Device, DeviceError, Interrupts};
 use super::entropy;
 use super::network::NetworkAdapter;
+use super::search::Search;
 #[cfg(feature = "usb")]
 use super::usb_host;
 use super::window::Window;
@@ -115,6 +116,7 @@ pub fn bind_entropy(bus: &Bus, pages: &Pages) {
 
 /// Gives every other function to its driver, and names those that have none.
 pub fn bind(bus: &Bus, pages: &Pages, environment: &'static Environment, adapters: &Adapters) {
+    let search = Search::begin(environment);
     #[cfg(feature = "usb")]
     let (mut controllers, adapters) = (0, Rc::new(adapters.clone()));
     #[cfg(not(feature = "usb"))]
@@ -126,7 +128,7 @@ pub fn bind(bus: &Bus, pages: &Pages, environment: &'static Environment, adapter
             }
             #[cfg(feature = "usb")]
             Driver::Xhci => {
-                let started = usb_host::start(&device, controllers, pages, environment, adapters.clone());
+                let started = usb_host::start(&device, controllers, pages, &search, adapters.clone());
                 conclude(&device, "xhci", started);
                 controllers += 1;
             }
@@ -136,6 +138,7 @@ pub fn bind(bus: &Bus, pages: &Pages, environment: &'static Environment, adapter
             }
         }
     }
+    drop(search);
 }
 
 /// Says what came of a function's driver, and silences the function when the driver gave up.

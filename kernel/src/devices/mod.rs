@@ -7,6 +7,7 @@
 //! | [`routing`] | interrupt lines of chipsets whose firmware did not wire them |
 //! | `bus` | the functions found, and what a driver needs of them |
 //! | `binding`, `usb_host` | which driver gets which function, which USB device |
+//! | `search` | until when a network device may still be found |
 //! | `network` | a network device of any driver |
 //! | `entropy` | random bytes |
 
@@ -22,6 +23,8 @@ pub mod entropy;
 #[cfg(feature = "boot")]
 mod network;
 pub mod routing;
+#[cfg(feature = "boot")]
+mod search;
 #[cfg(all(feature = "boot", feature = "usb"))]
 mod usb_host;
 #[cfg(feature = "boot")]

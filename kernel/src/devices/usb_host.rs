@@ -5,28 +5,35 @@ use core::fmt;
 
 use cdc_ecm::CdcEcm;
 use hal::dma::Pages;
+use hal::time::{Duration, sleep};
 use rtl8152::Rtl8152;
 use usb::UsbDevice as _;
+use usb::waiting::both;
 use xhci::Controller;
 
 use super::adapters::Adapters;
 use super::binding::{BindError, Environment, spawn_interface};
 use super::bus::{Device, DeviceError, Interrupts};
 use super::network::{NetworkAdapter, UsbDevice};
+use super::search::Search;
 use crate::executor;
 use crate::time::SystemClock;
 
 /// The base address register of an xHCI controller's registers (xHCI 1.2, 5.2.1).
 const REGISTERS: u8 = 0;
 
+/// How long an adapter may be away that was switched from being a CD-ROM.
+const RETURN_DEADLINE: Duration = Duration::from_secs(3);
+
 /// Starts a host controller and the bus behind it, a task each.
 pub(super) fn start(
     device: &Device<'_>,
     number: u8,
     pages: &Pages,
-    environment: &'static Environment,
+    search: &Rc<Search>,
     adapters: Rc<Adapters>,
 ) -> Result<(), BindError> {
+    let environment = search.environment;
     device.enable();
     let window = device.window(REGISTERS).ok_or(DeviceError::NoWindow { register: REGISTERS })?;
     let (interrupt, message_signalled) = match device.interrupts()? {
@@ -42,12 +49,27 @@ pub(super) fn start(
             log::error!("usb {number}: the host controller is given up: {error}");
         }
     })?;
-    executor::spawn(async move { bus.run(&|device| offer(device, environment, &adapters)).await })?;
+    let searching = Rc::downgrade(search);
+    let search = search.clone();
+    executor::spawn(async move {
+        let offer = |device| offer(device, environment, &adapters, searching.upgrade());
+        let settled = async {
+            bus.settled().await;
+            drop(search);
+        };
+        both(bus.run(&offer), settled).await;
+    })?;
     Ok(())
 }
 
-/// Finds a driver for a device that was plugged in; whether there is one.
-fn offer(device: UsbDevice, environment: &'static Environment, adapters: &Adapters) -> bool {
+/// Finds a driver for a device that was plugged in; whether there is one. A search that goes on is over only when the
+/// driver has come up or has failed.
+fn offer(
+    device: UsbDevice,
+    environment: &'static Environment,
+    adapters: &Adapters,
+    search: Option<Rc<Search>>,
+) -> bool {
     let information = device.information();
     let path = information.path;
     let mac_address = adapters.station_address(path);
@@ -62,11 +84,16 @@ fn offer(device: UsbDevice, environment: &'static Environment, adapters: &Adapte
             }
             let adapter = Rtl8152::start(device, SystemClock, environment.memory.clone(), config).await;
             started(path, adapter.map(NetworkAdapter::Rtl8152), environment);
+            drop(search);
         }),
         Some(rtl8152::Match::ModeSwitch) => executor::spawn(async move {
-            if let Err(error) = rtl8152::switch_mode(&device, &SystemClock, &environment.memory).await {
-                log::error!("{path}: it stays a CD-ROM: {error}");
+            match rtl8152::switch_mode(&device, &SystemClock, &environment.memory).await {
+                // It goes, and comes back as an adapter.
+                Ok(()) if search.is_some() => sleep(&SystemClock, RETURN_DEADLINE).await,
+                Ok(()) => {}
+                Err(error) => log::error!("{path}: it stays a CD-ROM: {error}"),
             }
+            drop(search);
         }),
         None if cdc_ecm::matches(information) => executor::spawn(async move {
             let mut config = cdc_ecm::Config::default();
@@ -77,6 +104,7 @@ fn offer(device: UsbDevice, environment: &'static Environment, adapters: &Adapte
             }
             let adapter = CdcEcm::start(device, SystemClock, environment.memory.clone(), config).await;
             started(path, adapter.map(NetworkAdapter::CdcEcm), environment);
+            drop(search);
         }),
         None => return false,
     };

@@ -17,6 +17,8 @@ pub enum Action {
     Send(Packet),
     /// The address is ours from now on; ask again.
     Use,
+    /// This station has the address that was being probed: it is not used, and tried again later; ask again.
+    Taken(ethernet::Address),
     /// Nothing before this moment; `None`: nothing until an ARP packet comes.
     Wait(Option<Instant>),
 }
@@ -54,6 +56,8 @@ pub struct Detector {
     state: State,
     last_defence: Option<Instant>,
     defend: bool,
+    /// Who has the address, until it was told.
+    taken: Option<ethernet::Address>,
 }
 
 impl Detector {
@@ -61,7 +65,7 @@ impl Detector {
     #[must_use]
     pub fn new(own: ethernet::Address, subnet: Subnet, probing: Probing, now: Instant) -> Self {
         let state = State::Probing { sent: 0, next: now };
-        Self { own, subnet, probing, state, last_defence: None, defend: false }
+        Self { own, subnet, probing, state, last_defence: None, defend: false, taken: None }
     }
 
     /// The address in question.
@@ -81,6 +85,9 @@ impl Detector {
         let address = self.subnet.address;
         if core::mem::take(&mut self.defend) {
             return Action::Send(Packet::request(self.own, address, address));
+        }
+        if let Some(other) = self.taken.take() {
+            return Action::Taken(other);
         }
         match self.state {
             State::Probing { next, .. } | State::Announcing { next, .. } if now < next => {
@@ -131,6 +138,7 @@ impl Detector {
             return None;
         }
         self.state = State::Probing { sent: 0, next: now + self.probing.retry };
+        self.taken = Some(packet.sender_hardware);
         Some(Conflict::Probed(packet.sender_hardware))
     }
 }
@@ -158,6 +166,7 @@ mod tests {
                     probes += 1;
                 }
                 Action::Use => return (probes, now.since(Instant::default())),
+                Action::Taken(other) => panic!("{other} has it"),
                 Action::Wait(next) => now = next.expect("probing waits for a moment"),
             }
         }
@@ -186,6 +195,7 @@ mod tests {
                 Action::Wait(Some(next)) => now = next,
                 Action::Wait(None) => break,
                 Action::Use => panic!("used twice"),
+                Action::Taken(other) => panic!("{other} has it"),
             }
         }
         assert_eq!(announcements, 2);
@@ -197,6 +207,7 @@ mod tests {
         assert!(matches!(detector.poll(Instant::default()), Action::Send(_)));
         let claim = Packet::request(OTHER, ADDRESS, ADDRESS);
         assert_eq!(detector.observe(&claim, Instant::default()), Some(Conflict::Probed(OTHER)));
+        assert_eq!(detector.poll(Instant::default()), Action::Taken(OTHER));
         let Action::Wait(Some(next)) = detector.poll(Instant::default()) else {
             panic!("used in spite of a conflict")
         };

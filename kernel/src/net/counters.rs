@@ -191,6 +191,14 @@ impl Counters {
         self.drops.iter().map(Counter::get).sum()
     }
 
+    /// Whether one of the counters has this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        let mut found = false;
+        self.visit(&mut |known, _| found |= known == name);
+        found
+    }
+
     /// A number that changes whenever a counter does, to see whether printing is worth it.
     #[must_use]
     pub fn stamp(&self) -> u64 {

@@ -11,6 +11,9 @@
 //! The echo path runs for every frame; everything else (the protocol stack, address conflict detection, reassembly
 //! time-outs, the report) runs only when it said it has something to do. With nothing to do the task waits for the
 //! device's interrupt and for no timer.
+//!
+//! An interface has an address only while it has a link: nothing is asked, probed or announced on a cable that leads
+//! nowhere. So whoever is told that an address is in use can count on an answer from it.
 
 use alloc::rc::Rc;
 use alloc::sync::Arc;
@@ -92,7 +95,9 @@ pub fn run_interface<'e, D: NetworkDevice + 'e, C: Clock>(
             log::error!("{}: {station} is no station address; the device is not used", information.driver);
             return DeviceError::Failed;
         };
-        log::info!("{}: {} with address {station}", entry.name, information.driver);
+        let (name, driver) = (&entry.name, information.driver);
+        log::info!("{name}: {driver} with address {station}");
+        (environment.report)(format_args!("device interface={name} driver={driver} mac={station}"));
         let mtu = information.maximum_transmission_unit;
         let mut interface = Interface::new(environment, entry.clone(), mtu, station);
         let error = loop {
@@ -130,7 +135,9 @@ struct Interface<'e, C> {
     last_report: Instant,
     /// [`Counters::stamp`](super::counters::Counters::stamp) at the last report.
     reported_stamp: u64,
-    link: Option<bool>,
+    link: bool,
+    /// The address that was last reported as ready.
+    reported_ready: Option<(Subnet, Option<Address>)>,
     first_reply_seen: bool,
     /// The entry knows the task.
     task_known: bool,
@@ -165,7 +172,7 @@ impl<'e, C: Clock> Interface<'e, C> {
                 station.0[4],
                 station.0[5],
             ]);
-        let mut interface = Self {
+        Self {
             environment,
             station,
             driver: entry.state().driver,
@@ -182,16 +189,15 @@ impl<'e, C: Clock> Interface<'e, C> {
             report_at: None,
             last_report: now,
             reported_stamp: 0,
-            link: None,
+            link: false,
+            reported_ready: None,
             first_reply_seen: false,
             task_known: false,
             frames_in_turn: 0,
-        };
-        interface.start_addressing(now);
-        interface
+        }
     }
 
-    /// Begins to acquire an address, dropping the one in use.
+    /// Begins to acquire an address on a link that came up, dropping the one in use.
     fn start_addressing(&mut self, now: Instant) {
         self.release_address();
         match self.addressing {
@@ -215,6 +221,14 @@ impl<'e, C: Clock> Interface<'e, C> {
         log::info!("{}: address {subnet}", self.entry.name);
         let Subnet { address, prefix } = subnet;
         let (name, driver, station) = (&self.entry.name, self.driver, self.station);
+        let ready = Some((subnet, self.gateway));
+        // A link that comes back with the same address is no news to whoever waits for the image.
+        if core::mem::replace(&mut self.reported_ready, ready) == ready {
+            (self.environment.report)(format_args!(
+                "address interface={name} address={address} prefix={prefix}"
+            ));
+            return;
+        }
         let microseconds = now.nanoseconds() / 1000;
         let gateway = Gateway(self.gateway);
         (self.environment.report)(format_args!(
@@ -299,31 +313,29 @@ impl<'e, C: Clock> Interface<'e, C> {
 
     fn device_event(&mut self, event: Event) {
         let now = self.environment.clock.now();
+        let name = &self.entry.name;
         match event {
             Event::Progress => {}
             Event::LinkUp(speed) => {
-                match speed {
-                    0 => log::info!("{}: link up", self.entry.name),
-                    _ => log::info!("{}: link up, {speed} Mbit/s", self.entry.name),
-                }
-                let was = self.link.replace(true);
-                // A new link may be another network; and a DHCP discovery sent before the link was up is lost.
-                if was == Some(false) || (was.is_none() && self.receiver_has_no_address()) {
+                let speed = Speed(speed);
+                log::info!("{name}: link up{speed}");
+                (self.environment.report)(format_args!("link interface={name} state=up{speed:#}"));
+                // A new link may be another network; one that only changed its speed is not.
+                if !core::mem::replace(&mut self.link, true) {
                     self.start_addressing(now);
                 }
             }
             Event::LinkDown => {
-                log::warn!("{}: link down", self.entry.name);
-                self.link = Some(false);
+                log::warn!("{name}: link down");
+                (self.environment.report)(format_args!("link interface={name} state=down"));
+                self.link = false;
+                self.release_address();
+                self.unsettled = true;
             }
         }
         if !self.received.is_empty() {
             self.handle_frames(now);
         }
-    }
-
-    fn receiver_has_no_address(&self) -> bool {
-        self.entry.state().address.is_none()
     }
 
     fn handle_frames(&mut self, now: Instant) {
@@ -374,13 +386,7 @@ impl<'e, C: Clock> Interface<'e, C> {
     fn settle(&mut self, now: Instant) {
         self.unsettled = false;
         self.receiver.expire(now, &mut self.transmit);
-        if self.stack.is_due(now) {
-            let counters = self.entry.counters.clone();
-            while let Some(event) = self.stack.poll(now, &mut self.transmit, &counters) {
-                self.stack_event(event, now);
-            }
-        }
-        let next_probe = self.step_detector(now);
+        let addressing = if self.link { self.settle_addressing(now) } else { None };
         let counters = &self.entry.counters;
         if counters.stamp() != self.reported_stamp && self.report_at.is_none() {
             self.report_at = Some(self.last_report + self.environment.configuration.report_interval);
@@ -392,12 +398,30 @@ impl<'e, C: Clock> Interface<'e, C> {
             (self.environment.report)(format_args!("{}", self.entry));
             self.environment.inspect_memory();
         }
-        let deadlines = [next_probe, self.stack.deadline(now), self.receiver.deadline(), self.report_at];
-        self.deadline = deadlines.into_iter().flatten().min();
+        self.deadline = [addressing, self.receiver.deadline(), self.report_at].into_iter().flatten().min();
+    }
+
+    /// Lets the stack and address conflict detection act; gives the moment of their next step.
+    fn settle_addressing(&mut self, now: Instant) -> Option<Instant> {
+        if self.stack.is_due(now) {
+            let counters = self.entry.counters.clone();
+            while let Some(event) = self.stack.poll(now, &mut self.transmit, &counters) {
+                self.stack_event(event, now);
+            }
+        }
+        let next_probe = self.step_detector(now);
+        [next_probe, self.stack.deadline(now)].into_iter().flatten().min()
     }
 
     fn stack_event(&mut self, event: stack::Event, now: Instant) {
         match event {
+            // The console is not filled by a network without a server.
+            stack::Event::Discovered { attempt } if attempt.is_power_of_two() => {
+                let name = &self.entry.name;
+                log::info!("{name}: DHCP servers are asked for an address, attempt {attempt}");
+                (self.environment.report)(format_args!("dhcp interface={name} attempt={attempt}"));
+            }
+            stack::Event::Discovered { .. } => {}
             stack::Event::Leased { subnet, gateway } => {
                 let same = self.detector.as_ref().is_some_and(|detector| detector.subnet() == subnet);
                 if !same || self.gateway != gateway {
@@ -422,6 +446,13 @@ impl<'e, C: Clock> Interface<'e, C> {
             match detector.poll(now) {
                 Action::Send(packet) => self.send_arp(&packet),
                 Action::Use => self.use_address(subnet, now),
+                Action::Taken(other) => {
+                    let (name, address) = (&self.entry.name, subnet.address);
+                    log::error!("{name}: {address} is not used: {other} has it");
+                    (self.environment.report)(format_args!(
+                        "taken interface={name} address={address} station={other}"
+                    ));
+                }
                 Action::Wait(next) => return next,
             }
         }
@@ -460,6 +491,20 @@ struct Gateway(Option<Address>);
 impl fmt::Display for Gateway {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |gateway| write!(formatter, " gateway={gateway}"))
+    }
+}
+
+/// A link's speed in megabits per second, where the device tells it: for people, or with `#` as a word of a line for
+/// the host tool.
+struct Speed(u32);
+
+impl fmt::Display for Speed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            speed if formatter.alternate() => write!(formatter, " speed_mbps={speed}"),
+            speed => write!(formatter, ", {speed} Mbit/s"),
+        }
     }
 }
 

@@ -284,12 +284,8 @@ impl Receiver {
         {
             self.counters.address_conflicts.count();
             let address = detector.subnet().address;
-            match conflict {
-                Conflict::Probed(other) => log::error!("{address} is not used: {other} has it"),
-                Conflict::InUse { other, defended: true } => {
-                    log::warn!("{other} uses our address {address}; it is defended");
-                }
-                Conflict::InUse { .. } => {}
+            if let Conflict::InUse { other, defended: true } = conflict {
+                log::warn!("{other} uses our address {address}; it is defended");
             }
         }
         match packet.operation.get() {

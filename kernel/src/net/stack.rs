@@ -12,14 +12,19 @@ use netbuf::{Memory, NetBuf, Queue};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::dhcpv4;
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Address, Ipv4Cidr};
+use smoltcp::wire::{
+    DHCP_SERVER_PORT, DhcpMessageType, DhcpPacket, EthernetAddress, HardwareAddress, IpCidr, Ipv4Address,
+    Ipv4Cidr, UdpPacket,
+};
 use zerocopy::FromBytes;
 
 use super::counters::{Counters, DropReason};
 use super::wire::arp;
 use super::wire::ethernet;
-use super::wire::ipv4::{Address, Subnet};
+use super::wire::ipv4::{self, Address, Subnet};
 
+/// The option that says which DHCP message it is (RFC 2132, 9.6).
+const DHCP_MESSAGE_TYPE: u8 = 53;
 /// Frames that wait for the next poll; more are refused.
 const WAITING_FRAMES: usize = 64;
 /// Every IPv4 host takes packets of this many bytes (RFC 791, 3.1), and smoltcp counts on it.
@@ -32,6 +37,11 @@ const DISCOVER_TIMEOUT: smoltcp::time::Duration = smoltcp::time::Duration::from_
 /// What a poll found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// DHCP servers were asked who has an address to lease.
+    Discovered {
+        /// 1 for the first time since DHCP was started or a lease was held.
+        attempt: u32,
+    },
     /// A DHCP server leased an address.
     Leased {
         /// Address and prefix.
@@ -49,6 +59,8 @@ pub struct Stack {
     sockets: SocketSet<'static>,
     port: Port,
     dhcp: Option<SocketHandle>,
+    /// Of the port's discoveries, those that are known outside.
+    discoveries_told: u32,
 }
 
 impl Stack {
@@ -64,15 +76,17 @@ impl Stack {
             frame_length: mtu.max(SMALLEST_MTU) + ethernet::HEADER_LENGTH,
             asked: [None; ASKED],
             next_asked: 0,
+            discoveries: 0,
         };
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(station.0)));
         config.random_seed = seed;
         let interface = Box::new(Interface::new(config, &mut port, time(now)));
-        Self { interface, sockets: SocketSet::new(Vec::new()), port, dhcp: None }
+        Self { interface, sockets: SocketSet::new(Vec::new()), port, dhcp: None, discoveries_told: 0 }
     }
 
     /// Asks for an address from now on, from the beginning if a lease was held.
     pub fn start_dhcp(&mut self) {
+        self.count_discoveries_anew();
         match self.dhcp {
             Some(handle) => self.sockets.get_mut::<dhcpv4::Socket>(handle).reset(),
             None => {
@@ -140,7 +154,12 @@ impl Stack {
         counters.tx_frames.add(self.port.transmit.len() as u64);
         counters.tx_bytes.add(core::mem::take(&mut self.port.transmit_bytes));
         transmit.append(&mut self.port.transmit);
-        let socket = self.sockets.get_mut::<dhcpv4::Socket>(self.dhcp?);
+        let dhcp = self.dhcp?;
+        if self.port.discoveries != self.discoveries_told {
+            self.discoveries_told = self.port.discoveries;
+            return Some(Event::Discovered { attempt: self.discoveries_told });
+        }
+        let socket = self.sockets.get_mut::<dhcpv4::Socket>(dhcp);
         match socket.poll()? {
             dhcpv4::Event::Deconfigured => Some(Event::LeaseLost),
             dhcpv4::Event::Configured(config) => {
@@ -151,6 +170,7 @@ impl Stack {
                 let gateway =
                     config.router.map(|router| Address(router.octets())).filter(|router| router.is_unicast());
                 if subnet.is_host() {
+                    self.count_discoveries_anew();
                     Some(Event::Leased { subnet, gateway })
                 } else {
                     log::error!("DHCP server offered {subnet}, which no host may have; asking again");
@@ -159,6 +179,11 @@ impl Stack {
                 }
             }
         }
+    }
+
+    fn count_discoveries_anew(&mut self) {
+        self.port.discoveries = 0;
+        self.discoveries_told = 0;
     }
 
     /// Whether frames wait, or a timer is due at `now`.
@@ -198,6 +223,8 @@ struct Port {
     /// Addresses that were asked for by ARP, newest overwriting oldest.
     asked: [Option<Address>; ASKED],
     next_asked: usize,
+    /// DHCP discoveries sent.
+    discoveries: u32,
 }
 
 impl Port {
@@ -206,15 +233,35 @@ impl Port {
         NetBuf::rx_alloc(&self.memory, self.frame_length).ok()
     }
 
+    /// Remembers what a frame of ours asks for, if anything.
     fn remember_request(&mut self, frame: &[u8]) {
         let Ok((header, packet)) = ethernet::Header::ref_from_prefix(frame) else { return };
-        let Ok((packet, _)) = arp::Packet::ref_from_prefix(packet) else { return };
-        if header.ethertype.get() == ethernet::TYPE_ARP && packet.operation.get() == arp::REQUEST {
-            let slot = self.next_asked % ASKED;
-            self.asked[slot] = Some(packet.target);
-            self.next_asked = slot + 1;
+        match header.ethertype.get() {
+            ethernet::TYPE_ARP => {
+                let Ok((packet, _)) = arp::Packet::ref_from_prefix(packet) else { return };
+                if packet.operation.get() == arp::REQUEST {
+                    let slot = self.next_asked % ASKED;
+                    self.asked[slot] = Some(packet.target);
+                    self.next_asked = slot + 1;
+                }
+            }
+            ethernet::TYPE_IPV4 if is_discovery(packet) == Some(true) => self.discoveries += 1,
+            _ => {}
         }
     }
+}
+
+/// Whether an IPv4 packet of ours is a DHCPDISCOVER (RFC 2131, 3.1); `None` when it is not even DHCP.
+fn is_discovery(packet: &[u8]) -> Option<bool> {
+    let (header, _) = ipv4::Header::ref_from_prefix(packet).ok()?;
+    let datagram = UdpPacket::new_checked(packet.get(header.length()..)?).ok()?;
+    if header.protocol != ipv4::PROTOCOL_UDP || datagram.dst_port() != DHCP_SERVER_PORT {
+        return None;
+    }
+    let message = DhcpPacket::new_checked(datagram.payload()).ok()?;
+    let mut options = message.options();
+    let kind = options.find(|option| option.kind == DHCP_MESSAGE_TYPE)?;
+    Some(kind.data == [u8::from(DhcpMessageType::Discover)])
 }
 
 impl Device for Port {

@@ -88,12 +88,14 @@ impl Entry {
     }
 }
 
-/// The `@skiff counters` line of an interface, without `@skiff`: its own counters, then those of its driver.
+/// The `@skiff counters` line of an interface, without `@skiff`: its own counters, then those of its driver. Both may
+/// count under the same name, and not the same: then the driver's begins with `driver_`.
 impl fmt::Display for Entry {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "counters interface={} {}", self.name, self.counters)?;
         for (name, value) in &*self.driver_counters.lock() {
-            write!(formatter, " {name}={value}")?;
+            let prefix = if self.counters.has(name) { "driver_" } else { "" };
+            write!(formatter, " {prefix}{name}={value}")?;
         }
         Ok(())
     }

@@ -118,9 +118,8 @@ fn own_address_is_probed_and_announced() {
     bench.pass(Duration::from_millis(2));
     assert_eq!(arps(&bench.cable.sent()), [(ArpOperation::REQUEST, GUEST, GUEST)]);
     Reply::only(&bench.exchange(Request::default().frame()));
-    let ready = &bench.reports.borrow()[0];
     assert_eq!(
-        ready,
+        bench.first_report("ready"),
         "ready interface=eth0 driver=played mac=52:54:00:12:34:56 address=10.0.0.2 prefix=24 gateway=10.0.0.1 \
          since_entry_us=10000"
     );
@@ -139,6 +138,9 @@ fn an_address_that_is_taken_is_not_used() {
     bench.cable.sent();
     assert!(bench.exchange(Request::default().frame()).is_empty());
     assert_eq!(bench.counters().address_conflicts.get(), 1);
+    let taken = "taken interface=eth0 address=10.0.0.2 station=02:00:00:00:00:77";
+    assert_eq!((bench.first_report("taken").as_str(), bench.reported("taken ")), (taken, 1));
+    assert_eq!(bench.reported("ready "), 0);
     // The other station went away: the next try succeeds.
     bench.pass(Duration::from_secs(20));
     bench.cable.sent();
@@ -204,7 +206,7 @@ fn an_address_is_leased_by_dhcp() {
     lease(&bench);
     bench.cable.sent();
     Reply::only(&bench.exchange(Request::default().frame()));
-    let ready = bench.reports.borrow()[0].clone();
+    let ready = bench.first_report("ready");
     assert!(ready.contains(" address=10.0.0.2 prefix=24 gateway=10.0.0.1 "), "{ready}");
 }
 
@@ -215,6 +217,30 @@ fn a_lost_discovery_is_repeated_soon() {
     assert_eq!(bench.cable.sent().len(), 1);
     bench.pass(Duration::from_secs(3));
     assert_eq!(bench.cable.sent().len(), 1);
+}
+
+#[test]
+fn discoveries_that_nobody_answers_are_reported_more_and_more_rarely() {
+    let bench = Bench::new(Configuration::default());
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(
+        discoveries(&bench),
+        [1, 2, 4, 8, 16].map(|attempt| format!("dhcp interface=eth0 attempt={attempt}"))
+    );
+}
+
+/// What was reported of DHCP.
+fn discoveries(bench: &Bench) -> Vec<String> {
+    bench.reports.borrow().iter().filter(|line| line.starts_with("dhcp ")).cloned().collect()
+}
+
+#[test]
+fn discoveries_are_counted_from_the_beginning_after_a_lease() {
+    let bench = Bench::new(Configuration::default());
+    lease(&bench);
+    bench.pass(Duration::from_secs(700));
+    assert_eq!(bench.reported("ready "), 1);
+    assert_eq!(discoveries(&bench)[..2], ["dhcp interface=eth0 attempt=1"; 2]);
 }
 
 #[test]

@@ -40,6 +40,13 @@ pub struct Cable {
 }
 
 impl Cable {
+    /// A cable that leads somewhere.
+    pub fn connected() -> Rc<Self> {
+        let cable = Self::default();
+        cable.event(Event::LinkUp(1000));
+        Rc::new(cable)
+    }
+
     pub fn send(&self, frame: Vec<u8>) {
         self.to_guest.borrow_mut().push_back(frame);
         self.signal.raise();
@@ -57,6 +64,7 @@ impl Cable {
 
     pub fn replug(&self) {
         self.unplugged.set(false);
+        self.event(Event::LinkUp(1000));
     }
 
     /// Takes what the guest has sent.
@@ -118,6 +126,8 @@ impl NetworkDevice for Device {
 
     fn counters(&self, visit: &mut dyn FnMut(&'static str, u64)) {
         visit("frames_taken", self.delivered);
+        // The network layer counts under this name too, and not the same.
+        visit("drop_memory", 77);
     }
 
     fn transmit(&mut self, frames: &mut Queue) -> Result<(), DeviceError> {
@@ -154,8 +164,13 @@ pub fn fixed() -> Configuration {
 }
 
 impl Bench {
-    /// An interface with `configuration`, running.
+    /// An interface with `configuration`, running on a link.
     pub fn new(configuration: Configuration) -> Self {
+        Self::on(Cable::connected(), configuration)
+    }
+
+    /// An interface with `configuration`, running.
+    pub fn on(cable: Rc<Cable>, configuration: Configuration) -> Self {
         let clock = VirtualClock::new();
         let executor = Executor::new(&clock);
         let memory = netbuf::host::memory();
@@ -170,7 +185,7 @@ impl Bench {
             configuration,
             report: Rc::new(move |line| lines.borrow_mut().push(line.to_string())),
         }));
-        let bench = Self { executor, clock, cable: Rc::default(), memory, table, reports, environment };
+        let bench = Self { executor, clock, cable, memory, table, reports, environment };
         bench.plug(&bench.cable, GUEST_MAC);
         bench
     }
@@ -225,6 +240,19 @@ impl Bench {
         }
         self.pass(Duration::from_micros(1));
         self.cable.sent()
+    }
+
+    /// Whether the host tool was told a line with this beginning, and how often.
+    pub fn reported(&self, beginning: &str) -> usize {
+        self.reports.borrow().iter().filter(|line| line.starts_with(beginning)).count()
+    }
+
+    /// The first line of this kind that the host tool was told.
+    #[track_caller]
+    pub fn first_report(&self, word: &str) -> String {
+        let reports = self.reports.borrow();
+        let line = reports.iter().find(|line| line.split(' ').next() == Some(word));
+        line.unwrap_or_else(|| panic!("no `{word}` in {reports:#?}")).clone()
     }
 
     pub fn counters(&self) -> Arc<Counters> {

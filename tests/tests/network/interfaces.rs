@@ -4,7 +4,10 @@ use std::rc::Rc;
 
 use hal::network::Event;
 use hal::time::Duration;
+use kernel::net::Configuration;
+use kernel::net::counters::DropReason;
 use kernel::net::wire::ipv4::Subnet;
+use lab_wire::packet::{self, BROADCAST, Packet};
 
 use crate::harness::{Bench, Cable, GUEST, GUEST_MAC, Reply, Request, fixed};
 
@@ -15,7 +18,7 @@ fn two_interfaces() -> (Bench, Rc<Cable>, Request) {
     configuration.set_address("eth1", subnet, None).unwrap();
     let bench = Bench::new(configuration);
     bench.pass(Duration::from_micros(1));
-    let second = Rc::new(Cable::default());
+    let second = Cable::connected();
     let mac = [0x52, 0x54, 0, 0x12, 0x34, 0x57];
     bench.plug(&second, mac);
     bench.pass(Duration::from_secs(10));
@@ -116,14 +119,71 @@ fn a_device_without_a_station_address_is_not_used() {
 }
 
 #[test]
-fn a_link_that_comes_back_probes_the_address_again() {
-    let bench = Bench::ready();
-    bench.cable.event(Event::LinkDown);
-    bench.pass(Duration::from_secs(1));
+fn without_a_link_nothing_is_sent_and_nobody_is_told_ready() {
+    for configuration in [fixed(), Configuration::default()] {
+        let bench = Bench::on(Rc::default(), configuration);
+        bench.pass(Duration::from_secs(600));
+        assert!(bench.cable.sent().is_empty(), "sent into a cable that leads nowhere");
+        assert_eq!(bench.reported("ready "), 0, "{:#?}", bench.reports.borrow());
+        assert_eq!(bench.first_report("device"), "device interface=eth0 driver=played mac=52:54:00:12:34:56");
+    }
+}
+
+#[test]
+fn an_address_is_ready_and_announced_when_the_link_is_there() {
+    let bench = Bench::on(Rc::default(), fixed());
+    bench.pass(Duration::from_secs(3));
     bench.cable.event(Event::LinkUp(1000));
-    bench.pass(Duration::from_secs(5));
-    assert!(!bench.cable.sent().is_empty(), "announced on the new link");
+    bench.pass(Duration::from_micros(1));
+    assert!(bench.first_report("ready").ends_with(" since_entry_us=3000000"));
+    assert_eq!(bench.first_report("link"), "link interface=eth0 state=up speed_mbps=1000");
+    assert_eq!(announcements(&bench.cable.sent()), 1);
     Reply::only(&bench.exchange(Request::default().frame()));
+}
+
+#[test]
+fn a_link_that_comes_back_probes_and_announces_the_address_again_and_is_not_ready_anew() {
+    let bench = Bench::ready();
+    for round in 1..=3 {
+        bench.cable.event(Event::LinkDown);
+        bench.pass(Duration::from_secs(1));
+        assert!(bench.table.entries()[0].state().address.is_none(), "nobody can be answered");
+        assert!(bench.cable.sent().is_empty());
+        // A device that does not tell its speed.
+        bench.cable.event(Event::LinkUp(0));
+        bench.pass(Duration::from_secs(5));
+        assert_eq!(announcements(&bench.cable.sent()), 2);
+        Reply::only(&bench.exchange(Request::default().frame()));
+        assert_eq!(bench.reported("ready "), 1);
+        assert_eq!(bench.reported("link interface=eth0 state=down"), round);
+        assert_eq!(bench.reported("link interface=eth0 state=up"), 1 + round);
+        assert_eq!(bench.reported("address interface=eth0 address=10.0.0.2 prefix=24"), round);
+    }
+}
+
+#[test]
+fn another_speed_of_the_same_link_leaves_the_address_alone() {
+    let bench = Bench::ready();
+    bench.cable.event(Event::LinkUp(100));
+    bench.pass(Duration::from_secs(5));
+    assert!(bench.cable.sent().is_empty());
+    assert_eq!(
+        bench.reported("link interface=eth0 state=up speed_mbps=100"),
+        2,
+        "1000 begins with it as well"
+    );
+    Reply::only(&bench.exchange(Request::default().frame()));
+}
+
+/// Announcements of the guest's address among `frames`.
+fn announcements(frames: &[Vec<u8>]) -> usize {
+    let announces = |frame: &&Vec<u8>| match packet::parse(frame) {
+        Some((BROADCAST, _, Packet::Arp(arp))) => {
+            (arp.sender_ipv4_addr(), arp.target_ipv4_addr()) == (GUEST, GUEST)
+        }
+        _ => false,
+    };
+    frames.iter().filter(announces).count()
 }
 
 #[test]
@@ -166,7 +226,18 @@ fn a_driver_tells_its_counters_when_asked() {
     entry.ask_driver();
     bench.pass(Duration::from_micros(1));
     let line = entry.to_string();
-    assert!(line.ends_with(" frames_taken=3"), "{line}");
+    assert!(line.contains(" frames_taken=3"), "{line}");
+}
+
+#[test]
+fn a_counter_of_the_driver_with_the_name_of_one_of_the_interface_is_told_apart() {
+    let bench = Bench::ready();
+    bench.counters().drop_frame(DropReason::Memory);
+    let entry = bench.table.entries().remove(0);
+    entry.ask_driver();
+    bench.pass(Duration::from_micros(1));
+    let line = entry.to_string();
+    assert!(line.contains(" drop_memory=1 ") && line.ends_with(" driver_drop_memory=77"), "{line}");
 }
 
 #[test]

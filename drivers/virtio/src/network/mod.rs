@@ -177,7 +177,7 @@ impl<T: InterruptTransport, I: Interrupt> VirtioNetwork<T, I> {
             interrupts,
             rings: ManuallyDrop::new(Rings { receive, transmit }),
             has_status: has(FEATURE_STATUS),
-            link_up: true,
+            link_up: false,
             link_event: None,
             failed: None,
             wants_room: false,
@@ -207,12 +207,10 @@ impl<T: InterruptTransport, I: Interrupt> VirtioNetwork<T, I> {
         }
     }
 
+    /// Looks whether there is a link. A device that does not tell always has one (5.1.4.2).
     fn read_link(&mut self) {
-        if !self.has_status {
-            return;
-        }
-        let status = self.transport.read_config_space::<u16>(CONFIGURATION_STATUS).map(u16::from_le);
-        let up = status.is_ok_and(|status| status & STATUS_LINK_UP != 0);
+        let status = || self.transport.read_config_space::<u16>(CONFIGURATION_STATUS).map(u16::from_le);
+        let up = !self.has_status || status().is_ok_and(|status| status & STATUS_LINK_UP != 0);
         if up != self.link_up {
             self.link_up = up;
             self.link_event = Some(if up { Event::LinkUp(0) } else { Event::LinkDown });
