@@ -266,23 +266,35 @@ impl Queue {
     /// ```
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {
-        Iter { next: &raw const self.first, queue: PhantomData }
+        // SAFETY: the queue owns its buffers, and its links stay as they are while it is borrowed.
+        unsafe { Iter::new(&self.first) }
     }
 }
 
-/// Walks a queue: from [`Queue::iter`].
-#[derive(Debug)]
+/// Walks a chain of buffers: from [`Queue::iter`] or [`NetBuf::frag_list`].
+#[derive(Clone, Debug)]
 pub struct Iter<'a> {
-    /// Where the pointer to the next buffer lies: in the queue, or in the buffer before.
+    /// Where the pointer to the next descriptor lies.
     next: *const *mut Descriptor,
-    queue: PhantomData<&'a Queue>,
+    chain: PhantomData<&'a NetBuf>,
+}
+
+impl<'a> Iter<'a> {
+    /// Walks from the buffer that `first` points to, if it is not null.
+    ///
+    /// # Safety
+    ///
+    /// For `'a` the chain keeps its links, and its buffers live and are only read.
+    pub(crate) unsafe fn new(first: &'a *mut Descriptor) -> Self {
+        Self { next: first, chain: PhantomData }
+    }
 }
 
 impl<'a> Iterator for Iter<'a> {
     type Item = &'a NetBuf;
 
     fn next(&mut self) -> Option<&'a NetBuf> {
-        // SAFETY: the queue is borrowed, so its links stay as they are. A buffer is nothing but the pointer to its
+        // SAFETY: the links stay as they are, as promised to `new`. A buffer is nothing but the pointer to its
         // descriptor, and such a pointer, not null, lies at `place`.
         unsafe {
             let place = self.next;

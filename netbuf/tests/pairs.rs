@@ -287,7 +287,7 @@ fn who_pays_for_a_half_gets_it_back_once_and_from_a_task() {
 }
 
 #[test]
-fn a_charged_half_on_a_frag_list_is_paid_back_with_the_list() {
+fn a_half_on_a_frag_list_is_charged_to_the_packets_owner() {
     let contexts = Contexts::new();
     for place in PLACES {
         let memory = netbuf::host::memory();
@@ -295,11 +295,13 @@ fn a_charged_half_on_a_frag_list_is_paid_back_with_the_list() {
         let [mut original, clone] = pair(&memory);
         original.set_owner(account.clone());
         let mut whole = NetBuf::alloc(&memory, 64).unwrap();
+        let packet = Arc::new(Account::default());
+        whole.set_owner(packet.clone());
         whole.append_to_frag_list(original).unwrap();
-        assert_ne!(account.charged(), 0);
+        assert_eq!((account.charged(), packet.charged()), (0, whole.truesize()));
         contexts.run(place, move || drop(whole));
         memory.free_deferred();
-        assert_eq!(account.charged(), 0);
+        assert_eq!((account.charged(), packet.charged()), (0, 0));
         assert!(!clone.is_cloned());
         contexts.run(place, move || drop(clone));
         memory.free_deferred();

@@ -192,7 +192,8 @@ pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
 }
 
 impl NetBuf {
-    /// The sum, not folded, of a range of the packet across head, frags and frag list (`skb_checksum`).
+    /// The sum, not folded, of a range of the packet across head, frags and frag list (`skb_checksum`). The words are
+    /// counted from the start of the range, wherever the pieces begin and end; an empty range sums to 0.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -205,7 +206,7 @@ impl NetBuf {
     ///
     /// # Errors
     ///
-    /// [`Error::PastEnd`].
+    /// [`Error::PastEnd`]: the packet is shorter.
     pub fn checksum(&self, range: Range<usize>) -> Result<u32, Error> {
         let wanted = range.len();
         self.check_range(range.start, wanted)?;
@@ -245,7 +246,7 @@ impl NetBuf {
     ///
     /// # Errors
     ///
-    /// [`Error::PastEnd`].
+    /// [`Error::PastEnd`]: the linear part is shorter.
     pub fn pull_checksummed(&mut self, count: usize) -> Result<&[u8], Error> {
         if let ChecksumStatus::Complete(sum) = self.checksum_status()
             && count <= self.head_len()
@@ -260,8 +261,71 @@ impl NetBuf {
         self.pull(count)
     }
 
+    /// Puts `header` in front like [`push`](Self::push) and keeps a complete checksum right, by adding its sum
+    /// (`skb_push_rcsum`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// use netbuf::{ChecksumStatus, NetBuf};
+    /// let mut buffer = NetBuf::rx_alloc(&memory, 64)?;
+    /// buffer.put(2)?.copy_from_slice(&[0x00, 0x07]);
+    /// buffer.set_checksum_status(ChecksumStatus::Complete(7));
+    /// buffer.push_checksummed(&[0x12, 0x34])?;
+    /// assert_eq!(buffer.checksum_status(), ChecksumStatus::Complete(0x1234 + 7));
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`push`](Self::push).
+    pub fn push_checksummed(&mut self, header: &[u8]) -> Result<(), Error> {
+        self.push(header.len())?.copy_from_slice(header);
+        if let ChecksumStatus::Complete(sum) = self.checksum_status() {
+            self.set_checksum_status(ChecksumStatus::Complete(combine(
+                checksum(header, 0),
+                sum,
+                header.len(),
+            )));
+        }
+        Ok(())
+    }
+
+    /// Cuts the packet down to its first `count` bytes like [`trim`](Self::trim) and keeps a complete checksum right, by
+    /// subtracting that of what is cut off (`pskb_trim_rcsum`): so is padding taken off that the link layer added.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// use netbuf::{ChecksumStatus, NetBuf};
+    /// let mut buffer = NetBuf::alloc(&memory, 64)?;
+    /// buffer.put(4)?.copy_from_slice(&[0x12, 0x34, 0x00, 0x07]);
+    /// buffer.set_checksum_status(ChecksumStatus::Complete(0x1234 + 7));
+    /// buffer.trim_checksummed(2)?;
+    /// assert_eq!(buffer.checksum_status(), ChecksumStatus::Complete(0x1234));
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`trim`](Self::trim).
+    pub fn trim_checksummed(&mut self, count: usize) -> Result<(), Error> {
+        let len = self.len();
+        let ChecksumStatus::Complete(sum) = self.checksum_status() else {
+            return self.trim(count);
+        };
+        if count < len {
+            let gone = combine(0, self.checksum(count..len)?, count);
+            self.trim(count)?;
+            let rest = fold_to_16(u64::from(add(sum, !gone)));
+            self.set_checksum_status(ChecksumStatus::Complete(u32::from(rest)));
+        }
+        Ok(())
+    }
+
     /// Computes a checksum left to the device in software, for one that cannot (`skb_checksum_help`). The sum of the
-    /// pseudo header stands in the checksum's place already, as for the device.
+    /// pseudo header stands in the checksum's place already, as for the device. A checksum of 0 is stored as `0xffff`,
+    /// which is the same number in ones' complement: in UDP 0 says that there is none.
+    ///
+    /// In a buffer of any other [status](Self::checksum_status) there is nothing to compute, and nothing changes.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -277,10 +341,15 @@ impl NetBuf {
     ///
     /// # Errors
     ///
-    /// [`Error::Shared`]: unshare first.
+    /// [`Error::Shared`]: the place of the checksum lies in a head that a clone uses, or in a block with other
+    /// references. [`unshare`](Self::unshare) or [`linearize`](Self::linearize) first.
     pub fn complete_checksum(&mut self) -> Result<(), Error> {
         if let ChecksumStatus::Partial { start, offset } = self.checksum_status() {
-            let sum = fold(self.checksum(start..self.len())?);
+            let sum = match fold(self.checksum(start..self.len())?) {
+                // The other zero.
+                0 => u16::MAX,
+                sum => sum,
+            };
             self.store_bits(start + offset, &sum.to_be_bytes())?;
             self.set_checksum_status(ChecksumStatus::None);
         }

@@ -11,7 +11,9 @@ use super::clone::{clone_list, write_copy};
 use super::descriptor::{Descriptor, DescriptorKind, MAYBE_CLONED, UNSET};
 
 impl NetBuf {
-    /// Everything copied into one new linear buffer with the same headroom and metadata (`skb_copy`).
+    /// Everything copied into one new linear buffer with the same headroom and metadata (`skb_copy`). Headers that were
+    /// pulled off but whose offsets are known lie in the copy's headroom too. The copy is charged to nobody, and nothing
+    /// is asked of a device for it ([`transmit_flags`](Self::transmit_flags)).
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -51,7 +53,8 @@ impl NetBuf {
         Ok(copy)
     }
 
-    /// A private copy of the linear part; the frags are shared by reference (`pskb_copy`).
+    /// A private copy of the linear part; the frags are shared by reference (`pskb_copy`), and a frag list by clones.
+    /// Otherwise as [`copy`](Self::copy).
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -151,6 +154,7 @@ impl NetBuf {
             descriptor.truesize = descriptor.empty_truesize();
             descriptor.head_source = new.source;
             descriptor.flags &= !MAYBE_CLONED;
+            descriptor.shared_info().as_mut().copy_packet_fields(self.shared_info());
             Ok((Self::from_descriptor(place), owner))
         }
     }

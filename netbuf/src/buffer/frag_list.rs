@@ -7,6 +7,7 @@ use super::NetBuf;
 use super::descriptor::MAYBE_CLONED;
 use super::frags::MAXIMUM_LEN;
 use crate::error::Error;
+use crate::queue::Iter;
 
 impl NetBuf {
     /// Whether the packet continues in other buffers.
@@ -22,7 +23,31 @@ impl NetBuf {
         self.shared_info().has_list != 0
     }
 
-    /// Continues the packet with another buffer (`skb_frag_list`): so reassembly joins IP fragments without copying.
+    /// The buffers in which the packet continues, in order (`skb_walk_frags`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// # use netbuf::NetBuf;
+    /// let mut first = NetBuf::alloc(&memory, 64)?;
+    /// for part in [&b"body"[..], b"end"] {
+    ///     let mut next = NetBuf::alloc(&memory, 64)?;
+    ///     next.put(part.len())?.copy_from_slice(part);
+    ///     first.append_to_frag_list(next)?;
+    /// }
+    /// assert_eq!(first.frag_list().map(NetBuf::data).collect::<Vec<_>>(), [&b"body"[..], b"end"]);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[must_use]
+    pub fn frag_list(&self) -> Iter<'_> {
+        // SAFETY: the chain belongs to this buffer's shared info, which stays as it is while it is borrowed.
+        unsafe { Iter::new(&self.shared_info().frag_list) }
+    }
+
+    /// Continues the packet with another buffer (`frag_list`): so reassembly joins IP fragments without copying.
+    ///
+    /// `next` belongs to the packet from now on: its truesize counts in this buffer's, and whoever was charged for it
+    /// gets it back. It is freed with the packet, or as soon as its last byte is trimmed off or pulled into the head. An
+    /// empty one is freed at once.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -39,8 +64,9 @@ impl NetBuf {
     ///
     /// # Errors
     ///
-    /// [`Error::NestedFragList`], [`Error::Shared`], [`Error::TooLarge`]; `next` is freed.
-    pub fn append_to_frag_list(&mut self, next: Self) -> Result<(), Error> {
+    /// [`Error::NestedFragList`]: `next` has a frag list itself. [`Error::Shared`]: a clone uses this buffer's head, and
+    /// with it the list. [`Error::TooLarge`]. The packet is as it was; `next` is freed.
+    pub fn append_to_frag_list(&mut self, mut next: Self) -> Result<(), Error> {
         if next.has_frag_list() {
             return Err(Error::NestedFragList);
         }
@@ -53,6 +79,7 @@ impl NetBuf {
         if len == 0 {
             return Ok(());
         }
+        next.orphan();
         let member = next.into_descriptor();
         let mut last = &raw mut info.frag_list;
         // SAFETY: the chain belongs to this buffer, which is the only user of its shared info; the new member is ours.

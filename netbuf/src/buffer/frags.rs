@@ -117,7 +117,7 @@ impl NetBuf {
         let descriptor = self.descriptor_mut();
         descriptor.len += len as u32;
         descriptor.data_len += len as u32;
-        self.change_truesize(truesize as i64);
+        self.change_truesize(i64::try_from(truesize).unwrap_or(i64::MAX));
         Ok(())
     }
 
@@ -189,6 +189,7 @@ impl NetBuf {
 
     /// Drops the first `count` bytes behind the linear part. The head is not shared and there are that many bytes.
     fn drop_from_front_of_frags(&mut self, count: usize) -> Result<(), Shared> {
+        let list_before = self.truesize_of_frag_list();
         let (memory, owner) = self.memory_and_owner();
         let info = self.shared_info_mut()?;
         let mut rest = count;
@@ -234,6 +235,7 @@ impl NetBuf {
                 }
             }
         }
+        self.lower_truesize(list_before);
         Ok(())
     }
 
@@ -242,6 +244,7 @@ impl NetBuf {
     pub(super) fn trim_frags(&mut self, count: usize) -> Result<(), Error> {
         self.unshare()?;
         self.unshare_member_at(count)?;
+        let list_before = self.truesize_of_frag_list();
         let head_len = self.head_len();
         let mut rest = count.saturating_sub(head_len);
         let (memory, owner) = self.memory_and_owner();
@@ -276,6 +279,7 @@ impl NetBuf {
         let descriptor = self.descriptor_mut();
         descriptor.len = count as u32;
         descriptor.data_len = count.saturating_sub(head_len) as u32;
+        self.lower_truesize(list_before);
         Ok(())
     }
 

@@ -24,7 +24,23 @@ pub enum Backing {
     },
 }
 
-/// What backs a buffer: from [`NetBuf::inspect`]. Prints as a few lines.
+/// What backs a buffer: from [`NetBuf::inspect`].
+///
+/// Prints one line for the head and one for each frag, and the same for each buffer on the frag list; the sizes of slab
+/// objects in hexadecimal:
+///
+/// ```
+/// # let memory = netbuf::host::memory();
+/// # use netbuf::{Block, NetBuf, Zone};
+/// let mut buffer = NetBuf::alloc(&memory, 500)?;
+/// buffer.add_rx_frag(Block::alloc(&memory, 2, Zone::Dma32)?.share(), 100, 1400, 1408)?;
+/// assert_eq!(
+///     buffer.inspect().to_string(),
+///     "head: kmem_cache name: kmalloc-1024, size: 400, zone: Normal, data references: 1, truesize: 2424\n\
+///      frag 0: page block, order: 2, references: 1, zone: DMA32, offset: 100, len: 1400",
+/// );
+/// # Ok::<(), netbuf::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct BufferInspection<'a> {
@@ -92,7 +108,7 @@ impl NetBuf {
 }
 
 impl BufferInspection<'_> {
-    /// What backs each frag.
+    /// What backs each frag of this buffer. Buffers on its [frag list](NetBuf::frag_list) are inspected one by one.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -147,6 +163,9 @@ impl fmt::Display for BufferInspection<'_> {
                 frag.offset,
                 frag.len
             )?;
+        }
+        for (index, member) in self.buffer.frag_list().enumerate() {
+            write!(formatter, "\nfrag list, buffer {index}: {}", member.inspect())?;
         }
         Ok(())
     }

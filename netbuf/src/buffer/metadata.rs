@@ -54,7 +54,7 @@ const HAS_HASH: u8 = 4;
 const HAS_TIMESTAMP: u8 = 8;
 const NO_HEADER_REFERENCE: u8 = 16;
 
-/// Bytes of private state (`cb`).
+/// Bytes of private state that a buffer carries for its owner (`cb`): see [`NetBuf::control_block`].
 pub const CONTROL_BLOCK_SIZE: usize = 48;
 
 macro_rules! field {
@@ -156,7 +156,8 @@ impl NetBuf {
         mac_len, set_mac_len, mac_len: u16
     );
     field!(
-        /// Bytes at the front of the head that a clone may write (`hdr_len`).
+        /// Bytes of headers that whoever gets a clone will want to write, so that a private copy of that many suffices
+        /// (`hdr_len`). A note among layers, like the other fields: operations on buffers do not look at it.
         header_len, set_header_len, header_len: u16
     );
     optional_field!(
@@ -299,8 +300,14 @@ impl NetBuf {
         }
     }
 
-    /// What is known of the transport checksum (`ip_summed`, `csum`). A partial checksum whose start was pulled off
-    /// the front is [`ChecksumStatus::None`].
+    /// What is known of the transport checksum (`ip_summed`, `csum`).
+    ///
+    /// The place of a partial checksum stays where it is while headers are pushed and pulled and heads replaced. While it
+    /// is not within the packet, pulled off or trimmed off, the status is [`ChecksumStatus::None`].
+    ///
+    /// A complete checksum is a number noted once: to take bytes off or add some and keep it right, use
+    /// [`pull_checksummed`](Self::pull_checksummed), [`push_checksummed`](Self::push_checksummed) and
+    /// [`trim_checksummed`](Self::trim_checksummed).
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -319,10 +326,15 @@ impl NetBuf {
         match descriptor.checksum_status {
             UNNECESSARY => ChecksumStatus::Unnecessary,
             COMPLETE => ChecksumStatus::Complete(descriptor.checksum),
-            PARTIAL => match (descriptor.checksum as usize).checked_sub(descriptor.headroom()) {
-                Some(start) => ChecksumStatus::Partial { start, offset: descriptor.checksum_offset as usize },
-                None => ChecksumStatus::None,
-            },
+            PARTIAL => {
+                let offset = descriptor.checksum_offset as usize;
+                match (descriptor.checksum as usize).checked_sub(descriptor.headroom()) {
+                    Some(start) if start + offset + 2 <= self.len() => {
+                        ChecksumStatus::Partial { start, offset }
+                    }
+                    _ => ChecksumStatus::None,
+                }
+            }
             _ => ChecksumStatus::None,
         }
     }
@@ -354,8 +366,11 @@ impl NetBuf {
         };
     }
 
-    /// Private state of whoever owns the buffer now (`cb`), as a type of theirs. It starts as zeros. A layer that must
-    /// keep it across a hand-over clones first.
+    /// Private state of whoever owns the buffer now (`cb`), as a type of theirs: at most [`CONTROL_BLOCK_SIZE`] bytes,
+    /// aligned to at most 8. It starts as zeros; each layer finds what the one before left there. A layer that must keep
+    /// it across a hand-over clones first: a clone begins with the same bytes and has its own from then on.
+    ///
+    /// A type that is too large does not compile:
     ///
     /// ```compile_fail
     /// # let memory = netbuf::host::memory();

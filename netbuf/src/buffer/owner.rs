@@ -42,7 +42,11 @@ pub trait MemoryOwner: Send + Sync {
 }
 
 impl NetBuf {
-    /// Memory really held: descriptor, linear area, shared info, and what each frag pins.
+    /// Memory really held: descriptor, linear area, shared info, what each frag pins, and the same of each buffer on
+    /// the frag list.
+    ///
+    /// What a frag pins is said when it is added, and not noted frag by frag. So when frags are dropped the truesize
+    /// falls to what the others can pin at most, which is all of their blocks; without frags it is exact.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -56,9 +60,35 @@ impl NetBuf {
         self.descriptor().truesize as usize
     }
 
-    /// Charges the buffer to somebody; whoever was charged before gets it back (`skb_set_owner_r`, `skb_orphan`).
+    /// Charges the buffer's [`truesize`](Self::truesize) to somebody, whatever becomes of it: operations that change it
+    /// charge or give back the difference. Whoever was charged before gets it back (`skb_set_owner_r`, `skb_set_owner_w`).
     ///
-    /// See [`MemoryOwner`] for an example.
+    /// The charge belongs to this one buffer: clones, copies and what is split off are nobody's.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    ///
+    /// #[derive(Default)]
+    /// struct Socket(AtomicUsize);
+    ///
+    /// impl netbuf::MemoryOwner for Socket {
+    ///     fn charge(&self, truesize: usize) {
+    ///         self.0.fetch_add(truesize, Ordering::Relaxed);
+    ///     }
+    ///     fn discharge(&self, truesize: usize) {
+    ///         self.0.fetch_sub(truesize, Ordering::Relaxed);
+    ///     }
+    /// }
+    ///
+    /// let socket = Arc::new(Socket::default());
+    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+    /// buffer.set_owner(socket.clone());
+    /// buffer.expand_head(0, 1000)?;
+    /// assert_eq!(socket.0.load(Ordering::Relaxed), buffer.truesize());
+    /// # Ok::<(), netbuf::OutOfMemory>(())
+    /// ```
     pub fn set_owner(&mut self, owner: Arc<dyn MemoryOwner>) {
         self.orphan();
         owner.charge(self.truesize());
@@ -94,6 +124,24 @@ impl NetBuf {
                 owner.discharge((old - descriptor.truesize) as usize);
             }
         }
+    }
+
+    /// The truesize of all buffers on the frag list.
+    pub(super) fn truesize_of_frag_list(&self) -> usize {
+        self.frag_list().map(Self::truesize).sum()
+    }
+
+    /// Brings the truesize down after frags or buffers of the frag list were dropped; the latter held
+    /// `frag_list_before` bytes together.
+    pub(super) fn lower_truesize(&mut self, frag_list_before: usize) {
+        let frag_list = self.truesize_of_frag_list();
+        let dropped = frag_list_before.saturating_sub(frag_list);
+        // SAFETY: each frag holds a reference to its block, so the header is alive.
+        let blocks = self.shared_info().frags().iter().map(|frag| unsafe { frag.block.as_ref() }.block.len());
+        let at_most = self.descriptor().empty_truesize() as usize + blocks.sum::<usize>() + frag_list;
+        let now = self.truesize();
+        let lower = now.saturating_sub(dropped).min(at_most);
+        self.change_truesize(-((now - lower) as i64));
     }
 
     #[cold]

@@ -2,6 +2,7 @@
 //! Clones share it with the head.
 
 use super::NetBuf;
+use super::descriptor::SharedInfo;
 use crate::error::Shared;
 
 /// How a device must cut a packet that is larger than the link takes (`gso_size`, `gso_segs`, `gso_type`).
@@ -13,6 +14,17 @@ pub struct Segmentation {
     pub count: u16,
     /// Which protocol's rules to follow: a number that drivers and the network layer agree on.
     pub kind: u16,
+}
+
+impl SharedInfo {
+    /// Takes over what is known of the packet as a whole, but for what a device is asked to do with `other`.
+    #[inline]
+    pub(super) fn copy_packet_fields(&mut self, other: &Self) {
+        self.segment_size = other.segment_size;
+        self.segments = other.segments;
+        self.segment_type = other.segment_type;
+        self.hardware_timestamp = other.hardware_timestamp;
+    }
 }
 
 impl NetBuf {
@@ -87,6 +99,7 @@ impl NetBuf {
     }
 
     /// What the device is asked to do on transmit, as bits that drivers and the network layer agree on (`tx_flags`).
+    /// Clones share them; a copy begins without.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();

@@ -173,6 +173,18 @@ pub(crate) unsafe fn references(header: NonNull<BlockHeader>) -> u32 {
     }
 }
 
+/// The order of the largest block: 1 GiB, so that offsets within a block fit in 32 bits with room to spare.
+const MAXIMUM_ORDER: u8 = 18;
+
+/// Whether blocks of `order` can be had at all.
+pub(crate) fn check_order(order: u8) -> Result<(), OutOfMemory> {
+    if order > MAXIMUM_ORDER {
+        let bytes = 1_usize.checked_shl(order.into()).and_then(|pages| pages.checked_mul(crate::PAGE_SIZE));
+        return Err(OutOfMemory { bytes: bytes.unwrap_or(usize::MAX) });
+    }
+    Ok(())
+}
+
 /// A new block with its header; the header's reference count is one.
 pub(crate) fn allocate(
     inner: NonNull<Inner>,
@@ -180,6 +192,7 @@ pub(crate) fn allocate(
     zone: Zone,
     pool: *mut PoolInner,
 ) -> Result<NonNull<BlockHeader>, OutOfMemory> {
+    check_order(order)?;
     // SAFETY: the caller has a handle to the memory or something that keeps it alive.
     let memory = unsafe { inner.as_ref() };
     let owner = memory.is_owner();
@@ -229,11 +242,20 @@ unsafe impl Send for Block {}
 unsafe impl Sync for Block {}
 
 impl Block {
-    /// A block of `PAGE_SIZE << order` bytes that goes back to the page source when its last reference dies.
+    /// A block of `PAGE_SIZE << order` bytes, at most 1 GiB, that goes back to the page source when its last reference
+    /// dies.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// # use netbuf::{Block, Zone};
+    /// assert_eq!(Block::alloc(&memory, 2, Zone::Dma32)?.len(), 4 * 4096);
+    /// assert!(Block::alloc(&memory, 255, Zone::Normal).is_err());
+    /// # Ok::<(), netbuf::OutOfMemory>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`]: the source has no such block.
+    /// [`OutOfMemory`]: the source has no such block, or there is none that large.
     pub fn alloc(memory: &Memory, order: u8, zone: Zone) -> Result<Self, OutOfMemory> {
         let header = allocate(memory.inner_pointer(), order, zone, ptr::null_mut())?;
         Ok(Self { header })

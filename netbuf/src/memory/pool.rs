@@ -186,6 +186,7 @@ impl BlockPool {
     ///
     /// [`OutOfMemory`]: no room for the pool's bookkeeping.
     pub fn new(memory: &Memory, order: u8, zone: Zone, keep: usize) -> Result<Self, OutOfMemory> {
+        block::check_order(order)?;
         let inner = memory.inner();
         let pool = inner.allocate(CACHE, inner.is_owner())?.cast::<PoolInner>();
         // SAFETY: the object is new and large enough.
