@@ -377,7 +377,7 @@ impl Block {
         core::mem::forget(self);
         // SAFETY: the block keeps header and memory alive.
         let memory = unsafe { header.as_ref().inner.as_ref() };
-        if memory.is_owner() {
+        if memory.is_owner() && !memory.is_orphaned() {
             // Nobody else knows the block yet, so its count is a plain store.
             memory.shared_last.flush();
             // SAFETY: the header is alive.

@@ -495,6 +495,11 @@ impl Drop for Memory {
         let inner = self.inner();
         if inner.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             inner.settle();
+            if inner.is_owner() {
+                // From now on each reference counts for itself: whoever gives up the last one, through another memory
+                // even, ends the block.
+                inner.shared_last.flush();
+            }
             let shared = inner.shared.lock();
             inner.orphaned.store(true, Ordering::SeqCst);
             // SAFETY: the lock is held, and this was the last handle.
