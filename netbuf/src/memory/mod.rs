@@ -371,6 +371,13 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// A memory over `source`, belonging to the calling context.
     ///
+    /// ```
+    /// use netbuf::{Memory, NetBuf, host::HostPages};
+    /// let memory = Memory::new(HostPages::new())?;
+    /// let buffer = NetBuf::alloc(&memory, 64)?;
+    /// # Ok::<(), netbuf::OutOfMemory>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`OutOfMemory`]: the source has not even room for the bookkeeping.
