@@ -3,10 +3,14 @@
 
 mod model;
 
-use model::{Model, step};
+use model::{Model, Step};
 use netbuf::host::HostPages;
 use proptest::collection::vec;
 use proptest::prelude::*;
+
+fn step() -> impl Strategy<Value = Step> {
+    any::<[u16; 4]>().prop_map(Step::from)
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
@@ -15,6 +19,23 @@ proptest! {
     fn every_step_leaves_buffers_and_model_alike_and_nothing_leaks(steps in vec(step(), 1..120)) {
         let mut model = Model::new(HostPages::new(), true).expect("no faults");
         for step in &steps {
+            model.run(step);
+        }
+        model.finish();
+    }
+
+    #[test]
+    fn everything_goes_on_when_the_owner_is_gone(first in vec(step(), 1..60), second in vec(step(), 1..60)) {
+        let owner = std::thread::spawn(move || {
+            let mut model = Model::new(HostPages::new(), true).expect("no faults");
+            for step in &first {
+                model.run(step);
+            }
+            model
+        });
+        let mut model = owner.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        model.owner_is_gone();
+        for step in &second {
             model.run(step);
         }
         model.finish();

@@ -197,3 +197,26 @@ fn buffers_keep_a_memory_without_handles_alive_in_any_thread() {
         assert_eq!(pages.live_blocks(), 0);
     }
 }
+
+#[test]
+fn a_block_may_be_the_last_of_a_memory_in_any_thread() {
+    for (handle_elsewhere, block_elsewhere) in [(false, false), (false, true), (true, false), (true, true)] {
+        for pooled in [false, true] {
+            let run = |elsewhere: bool, work: Box<dyn FnOnce() + Send>| {
+                if elsewhere { thread::spawn(work).join().unwrap() } else { work() }
+            };
+            let pages = HostPages::new();
+            let memory = Memory::new(pages.clone()).unwrap();
+            let pool = BlockPool::new(&memory, 0, Zone::Normal, 2).unwrap();
+            let block = if pooled { pool.take() } else { Block::alloc(&memory, 0, Zone::Normal) };
+            let block = block.unwrap().share();
+            let second = block.clone();
+            run(handle_elsewhere, Box::new(move || drop((pool, memory))));
+            assert_eq!(second.bytes(), block.bytes());
+            run(block_elsewhere, Box::new(move || drop(block)));
+            assert_ne!(pages.live_blocks(), 0);
+            run(block_elsewhere, Box::new(move || drop(second)));
+            assert_eq!(pages.live_blocks(), 0, "{handle_elsewhere} {block_elsewhere} {pooled}");
+        }
+    }
+}

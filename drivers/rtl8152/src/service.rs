@@ -66,7 +66,8 @@ where
                 if self.job.is_some() {
                     continue;
                 }
-                self.chip.registers.clock.wake_at(self.next_deadline(), context.waker());
+                let at = self.next_deadline();
+                self.timer.arm(&self.chip.registers.clock, at, context.waker());
             }
             return Poll::Pending;
         }

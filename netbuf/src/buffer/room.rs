@@ -3,12 +3,8 @@
 use super::NetBuf;
 use crate::error::{Error, Shared};
 
-/// Bytes to [reserve](NetBuf::reserve) before an Ethernet frame is received, so that the IP header behind its 14 bytes is
-/// aligned to 16 (`NET_IP_ALIGN`).
-pub const IP_ALIGN: usize = 2;
-
 impl NetBuf {
-    /// Opens `count` bytes of headroom in an empty buffer (`skb_reserve`), beside what it has already.
+    /// Opens `count` bytes of headroom in an empty buffer (`skb_reserve`).
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -20,7 +16,7 @@ impl NetBuf {
     ///
     /// # Errors
     ///
-    /// [`Error::NotEmpty`]: there is data already, linear or not. [`Error::Tailroom`]: there is not that much room.
+    /// [`Error::NotEmpty`], [`Error::Tailroom`].
     #[inline]
     pub fn reserve(&mut self, count: usize) -> Result<(), Error> {
         if !self.is_empty() {
@@ -56,7 +52,7 @@ impl NetBuf {
         descriptor.data = unsafe { descriptor.data.add(count) };
     }
 
-    /// Appends `count` bytes and returns them to be written (`skb_put`). Until then they are whatever lay there.
+    /// Appends `count` bytes and returns them, whatever they are, to be written (`skb_put`).
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -68,8 +64,7 @@ impl NetBuf {
     ///
     /// # Errors
     ///
-    /// [`Error::NonLinear`]: the packet goes on in frags, so its end is not in the head. [`Error::Tailroom`]: there is not
-    /// that much. [`Error::Shared`]: a clone uses the same head.
+    /// [`Error::Tailroom`], [`Error::NonLinear`], [`Error::Shared`].
     #[inline]
     pub fn put(&mut self, count: usize) -> Result<&mut [u8], Error> {
         if self.is_nonlinear() {
@@ -109,8 +104,7 @@ impl NetBuf {
         unsafe { core::slice::from_raw_parts_mut(descriptor.data.as_ptr().add(old_len), count) }
     }
 
-    /// Prepends `count` bytes and returns them to be written (`skb_push`). Until then they are whatever lay there: after a
-    /// [`pull`](Self::pull), what was pulled off.
+    /// Prepends `count` bytes and returns them, whatever they are, to be written (`skb_push`).
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -124,7 +118,7 @@ impl NetBuf {
     ///
     /// # Errors
     ///
-    /// [`Error::Headroom`]: there is not that much. [`Error::Shared`]: a clone uses the same head.
+    /// [`Error::Headroom`], [`Error::Shared`].
     #[inline]
     pub fn push(&mut self, count: usize) -> Result<&mut [u8], Error> {
         let available = self.headroom();
@@ -177,7 +171,7 @@ impl NetBuf {
     ///
     /// # Errors
     ///
-    /// [`Error::PastEnd`]: the linear part is shorter.
+    /// [`Error::PastEnd`].
     #[inline]
     pub fn pull(&mut self, count: usize) -> Result<&[u8], Error> {
         let available = self.head_len();
@@ -229,14 +223,14 @@ impl NetBuf {
     ///
     /// # Errors
     ///
-    /// [`Error::PastEnd`]: the packet is shorter. [`Error::OutOfMemory`]: a larger head was needed. The packet is as it was.
+    /// [`Error::PastEnd`], [`Error::OutOfMemory`].
     pub fn pull_anywhere(&mut self, count: usize) -> Result<&[u8], Error> {
         self.may_pull(count)?;
         self.pull(count)
     }
 
     /// Cuts the packet down to its first `count` bytes, dropping or shortening frags; does nothing when it is not
-    /// longer (`pskb_trim`). Clones keep their length: one with frags gets a private head first.
+    /// longer (`pskb_trim`).
     ///
     /// ```
     /// # let memory = netbuf::host::memory();

@@ -1,13 +1,11 @@
 //! Contexts for tests: the thread that made a memory, two others that stay the same, and interrupts in all of them.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use netbuf::MemoryOwner;
-use netbuf::context::{enter_interrupt, in_interrupt};
+use netbuf::context::enter_interrupt;
 
 /// Only ever reached by a hang.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -77,35 +75,6 @@ impl Contexts {
             Place::There | Place::InterruptThere => self.there.run(work),
             Place::Elsewhere => self.elsewhere.run(work),
         }
-    }
-}
-
-/// Counts what it is charged, and sees to it that nothing is given back by an interrupt handler.
-#[derive(Debug, Default)]
-pub struct Account {
-    pub charged: AtomicUsize,
-    pub charges: AtomicUsize,
-    pub discharges: AtomicUsize,
-}
-
-impl Account {
-    /// Bytes charged and not given back.
-    pub fn charged(&self) -> usize {
-        self.charged.load(Ordering::SeqCst)
-    }
-}
-
-impl MemoryOwner for Account {
-    fn charge(&self, truesize: usize) {
-        self.charges.fetch_add(1, Ordering::SeqCst);
-        self.charged.fetch_add(truesize, Ordering::SeqCst);
-    }
-
-    fn discharge(&self, truesize: usize) {
-        assert!(!in_interrupt(), "a task frees what an interrupt handler dropped");
-        self.discharges.fetch_add(1, Ordering::SeqCst);
-        let before = self.charged.fetch_sub(truesize, Ordering::SeqCst);
-        assert!(before >= truesize, "given back twice");
     }
 }
 

@@ -8,6 +8,8 @@
 //! never read while they are written: a cell beside the shared info stands for them.
 #![expect(clippy::unwrap_used, reason = "a test's own set-up")]
 
+mod pairs;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,10 +17,19 @@ use loom::thread;
 use netbuf::host::HostPages;
 use netbuf::{Block, BlockPool, LockedQueue, Memory, NetBuf, Zone};
 
-/// Runs `test` in every interleaving with at most `preemptions` preemptions, and checks that nothing leaks.
-fn explore(preemptions: usize, test: impl Fn(&Memory) + Sync + Send + 'static) {
+/// Runs `test` in every interleaving and checks that nothing leaks.
+fn explore(test: impl Fn(&Memory) + Sync + Send + 'static) {
+    explore_up_to(None, test);
+}
+
+/// [`explore`] for three threads: no more than five preemptions, for time's sake.
+fn explore_three(test: impl Fn(&Memory) + Sync + Send + 'static) {
+    explore_up_to(Some(5), test);
+}
+
+fn explore_up_to(preemptions: Option<usize>, test: impl Fn(&Memory) + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(preemptions);
+    builder.preemption_bound = preemptions;
     builder.max_branches = 100_000;
     let count = Arc::new(AtomicUsize::new(0));
     let counter = count.clone();
@@ -41,7 +52,7 @@ fn explore(preemptions: usize, test: impl Fn(&Memory) + Sync + Send + 'static) {
 
 #[test]
 fn a_clone_freed_elsewhere_lets_the_original_write() {
-    explore(3, |memory| {
+    explore(|memory| {
         let mut buffer = NetBuf::alloc(memory, 64).unwrap();
         buffer.put(1).unwrap()[0] = 1;
         let clone = buffer.clone_buffer().unwrap();
@@ -56,7 +67,7 @@ fn a_clone_freed_elsewhere_lets_the_original_write() {
 
 #[test]
 fn both_users_of_a_head_may_free_it_at_once() {
-    explore(3, |memory| {
+    explore(|memory| {
         let mut buffer = NetBuf::alloc(memory, 64).unwrap();
         let clone = buffer.clone_buffer().unwrap();
         let other = thread::spawn(move || drop(clone));
@@ -66,72 +77,8 @@ fn both_users_of_a_head_may_free_it_at_once() {
 }
 
 #[test]
-fn both_halves_of_a_pair_may_die_at_once() {
-    explore(3, |memory| {
-        let mut buffer = NetBuf::alloc_fclone(memory, 64).unwrap();
-        buffer.put(1).unwrap()[0] = 1;
-        let clone = buffer.clone_buffer().unwrap();
-        let other = thread::spawn(move || {
-            assert_eq!(clone.data(), [1]);
-            drop(clone);
-        });
-        if let Ok(data) = buffer.data_mut() {
-            data[0] = 2;
-        }
-        drop(buffer);
-        other.join().unwrap();
-    });
-}
-
-#[test]
-fn a_half_may_leave_the_head_while_the_other_dies() {
-    explore(3, |memory| {
-        let mut buffer = NetBuf::alloc_fclone(memory, 64).unwrap();
-        buffer.put(1).unwrap()[0] = 1;
-        let clone = buffer.clone_buffer().unwrap();
-        let other = thread::spawn(move || drop(clone));
-        buffer.unshare().unwrap();
-        buffer.data_mut().unwrap()[0] = 2;
-        other.join().unwrap();
-        drop(buffer);
-    });
-}
-
-#[test]
-fn both_halves_may_leave_the_head_at_once() {
-    explore(3, |memory| {
-        let mut buffer = NetBuf::alloc_fclone(memory, 64).unwrap();
-        buffer.put(1).unwrap()[0] = 1;
-        let mut clone = buffer.clone_buffer().unwrap();
-        let other = thread::spawn(move || {
-            clone.unshare().unwrap();
-            clone.data_mut().unwrap()[0] = 3;
-        });
-        buffer.unshare().unwrap();
-        buffer.data_mut().unwrap()[0] = 2;
-        drop(buffer);
-        other.join().unwrap();
-    });
-}
-
-#[test]
-fn a_clone_may_be_cloned_while_the_original_dies() {
-    explore(3, |memory| {
-        let mut buffer = NetBuf::alloc_fclone(memory, 64).unwrap();
-        let mut clone = buffer.clone_buffer().unwrap();
-        let other = thread::spawn(move || {
-            let second = clone.clone_buffer().unwrap();
-            drop(clone);
-            drop(second);
-        });
-        drop(buffer);
-        other.join().unwrap();
-    });
-}
-
-#[test]
 fn the_last_of_two_frags_retires_the_block() {
-    explore(3, |memory| {
+    explore(|memory| {
         let pool = BlockPool::new(memory, 0, Zone::Normal, 2).unwrap();
         let block = pool.take().unwrap().share();
         let mut first = NetBuf::alloc(memory, 64).unwrap();
@@ -147,7 +94,7 @@ fn the_last_of_two_frags_retires_the_block() {
 
 #[test]
 fn handles_to_one_descriptor_may_be_dropped_at_once() {
-    explore(3, |memory| {
+    explore(|memory| {
         let shared = NetBuf::alloc(memory, 64).unwrap().share();
         let second = shared.clone();
         let other = thread::spawn(move || drop(second.share_check().unwrap()));
@@ -158,7 +105,7 @@ fn handles_to_one_descriptor_may_be_dropped_at_once() {
 
 #[test]
 fn references_to_a_block_may_be_taken_and_dropped_at_once() {
-    explore(3, |memory| {
+    explore(|memory| {
         let block = Block::alloc(memory, 0, Zone::Normal).unwrap().share();
         let second = block.clone();
         let other = thread::spawn(move || {
@@ -174,7 +121,7 @@ fn references_to_a_block_may_be_taken_and_dropped_at_once() {
 
 #[test]
 fn buffers_deferred_by_two_contexts_are_all_freed() {
-    explore(3, |memory| {
+    explore(|memory| {
         let first = NetBuf::alloc(memory, 64).unwrap();
         let second = NetBuf::alloc(memory, 64).unwrap();
         let other = thread::spawn(move || first.free_irq());
@@ -187,7 +134,7 @@ fn buffers_deferred_by_two_contexts_are_all_freed() {
 
 #[test]
 fn a_locked_queue_hands_each_buffer_to_one_taker() {
-    explore(2, |memory| {
+    explore(|memory| {
         let queue = loom::sync::Arc::new(LockedQueue::new());
         queue.push_back(NetBuf::alloc(memory, 64).unwrap());
         let other = thread::spawn({
@@ -206,13 +153,29 @@ fn a_locked_queue_hands_each_buffer_to_one_taker() {
 
 #[test]
 fn the_last_buffer_and_the_last_handle_may_go_in_different_contexts() {
-    explore(3, |_| {
+    explore(|_| {
         let pages = HostPages::new();
         let memory = Memory::unowned(pages.clone()).unwrap();
         let buffer = NetBuf::alloc(&memory, 64).unwrap();
         let other = thread::spawn(move || drop(buffer));
         drop(memory);
         other.join().unwrap();
+        assert_eq!(pages.live_blocks(), 0);
+    });
+}
+
+#[test]
+fn the_last_block_and_the_last_handle_may_go_in_different_contexts() {
+    explore(|_| {
+        let pages = HostPages::new();
+        let memory = Memory::new(pages.clone()).unwrap();
+        let block = Block::alloc(&memory, 0, Zone::Normal).unwrap().share();
+        let second = block.clone();
+        let other = thread::spawn(move || drop(second));
+        drop(memory);
+        other.join().unwrap();
+        let last = thread::spawn(move || drop(block));
+        last.join().unwrap();
         assert_eq!(pages.live_blocks(), 0);
     });
 }
