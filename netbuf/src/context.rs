@@ -130,11 +130,26 @@ mod platform {
         previous
     }
 
-    /// On the host there is nothing to declare: contexts are threads.
+    /// Says that this program runs on one core, so that its tasks may use their memory without locks.
+    /// To be called once, before the first [`Memory`](crate::Memory) is made. With feature `host`, where contexts are
+    /// threads, it does nothing.
+    ///
+    /// ```
+    /// use netbuf::context::{InterruptControl, declare_single_core};
+    ///
+    /// // A kernel reads and clears the interrupt flag here, and sets it again if it was set.
+    /// let control = InterruptControl { disable: || false, restore: |_were_on| () };
+    /// // SAFETY: one core, no preemption among tasks; handlers call `enter_interrupt`.
+    /// unsafe { declare_single_core(control) };
+    /// ```
     ///
     /// # Safety
     ///
-    /// None here; the kernel's twin has conditions.
+    /// - Until the program ends, only one core runs code that uses this crate.
+    /// - Tasks do not preempt each other; only interrupt handlers do.
+    /// - Each handler that may use this crate calls [`enter_interrupt`](super::enter_interrupt) before and keeps the
+    ///   guard until it returns.
+    /// - `control` really turns interrupts off and on.
     pub unsafe fn declare_single_core(control: InterruptControl) {
         let _ = control;
     }
@@ -182,6 +197,11 @@ mod platform {
 
     /// Says that this program runs on one core, so that its tasks may use their memory without locks.
     /// To be called once, before the first [`Memory`](crate::Memory) is made.
+    ///
+    /// ```ignore
+    /// // SAFETY: one core, no preemption among tasks; handlers call `enter_interrupt`.
+    /// unsafe { netbuf::context::declare_single_core(InterruptControl { disable, restore }) };
+    /// ```
     ///
     /// # Safety
     ///

@@ -1,4 +1,5 @@
-//! Working in the middle of a queue: `skb_insert`, `skb_append`, `skb_unlink`, `skb_queue_walk_safe`.
+//! Working in the middle of a queue: `skb_insert`, `skb_append`, `skb_unlink`, and walks in both directions that may
+//! remove what they meet.
 
 use core::fmt;
 use core::ptr::NonNull;
@@ -41,6 +42,23 @@ impl Queue {
         let current = self.first;
         Cursor { queue: self, current }
     }
+
+    /// A cursor at the last buffer, to walk backwards (`skb_queue_reverse_walk`).
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// # use netbuf::{NetBuf, Queue};
+    /// let mut queue = Queue::from_iter([NetBuf::alloc(&memory, 64)?, NetBuf::alloc(&memory, 128)?]);
+    /// let mut cursor = queue.cursor_back();
+    /// assert_eq!(cursor.current().map(|buffer| buffer.tailroom()), Some(128));
+    /// cursor.retreat();
+    /// assert_eq!(cursor.current().map(|buffer| buffer.tailroom()), Some(64));
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    pub fn cursor_back(&mut self) -> Cursor<'_> {
+        let current = self.last;
+        Cursor { queue: self, current }
+    }
 }
 
 impl Cursor<'_> {
@@ -64,7 +82,7 @@ impl Cursor<'_> {
         Some(unsafe { &*(&raw const self.current).cast::<NetBuf>() })
     }
 
-    /// Goes to the next buffer.
+    /// Goes to the next buffer; behind the last one it is past the end, and stays there.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -80,6 +98,28 @@ impl Cursor<'_> {
             // SAFETY: the descriptor is in the queue.
             self.current = unsafe { (*current.as_ptr()).next };
         }
+    }
+
+    /// Goes to the previous buffer; from past the end to the last one. In front of the first there is none: the cursor is
+    /// past the end then.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// # use netbuf::{NetBuf, Queue};
+    /// let mut queue = Queue::from_iter([NetBuf::alloc(&memory, 64)?]);
+    /// let mut cursor = queue.cursor();
+    /// cursor.retreat();
+    /// assert!(cursor.current().is_none());
+    /// cursor.retreat();
+    /// assert!(cursor.current().is_some());
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    pub fn retreat(&mut self) {
+        self.current = match NonNull::new(self.current) {
+            // SAFETY: the descriptor is in the queue.
+            Some(current) => unsafe { (*current.as_ptr()).previous },
+            None => self.queue.last,
+        };
     }
 
     /// Adds a buffer in front of this place (`skb_insert`); at the end of the queue when the cursor is past it.

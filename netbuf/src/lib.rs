@@ -113,15 +113,24 @@
 //! | `skb_clone`, `skb_copy`, `pskb_copy` | [`clone_buffer`](NetBuf::clone_buffer), [`copy`](NetBuf::copy), [`copy_head`](NetBuf::copy_head) |
 //! | `pskb_expand_head`, `skb_cow`, `skb_unshare` | [`expand_head`](NetBuf::expand_head), [`cow`](NetBuf::cow), [`unshare`](NetBuf::unshare) |
 //! | `skb_get`, `skb_shared`, `skb_share_check` | [`NetBuf::share`], [`SharedNetBuf::users`], [`SharedNetBuf::share_check`] |
-//! | `skb_copy_bits`, `skb_store_bits`, `skb_checksum` | [`copy_bits`](NetBuf::copy_bits), [`store_bits`](NetBuf::store_bits), [`NetBuf::checksum`] |
-//! | `skb_add_rx_frag`, `kmap_skb_frag`, `skb_split`, `skb_try_coalesce` | [`add_rx_frag`](NetBuf::add_rx_frag), [`frag`](NetBuf::frag), [`split`](NetBuf::split), [`try_coalesce`](NetBuf::try_coalesce) |
-//! | `skb_shinfo(skb)->frag_list` | [`append_to_frag_list`](NetBuf::append_to_frag_list) |
+//! | `skb_ensure_writable` | [`make_writable`](NetBuf::make_writable) |
+//! | `skb_copy_bits`, `skb_store_bits`, `skb_header_pointer` | [`copy_bits`](NetBuf::copy_bits), [`store_bits`](NetBuf::store_bits), [`header_pointer`](NetBuf::header_pointer) |
+//! | `skb_add_rx_frag`, `kmap_skb_frag`, `skb_frag_ref`, `skb_split`, `skb_try_coalesce` | [`add_rx_frag`](NetBuf::add_rx_frag), [`frag`](NetBuf::frag), [`frag_block`](NetBuf::frag_block), [`split`](NetBuf::split), [`try_coalesce`](NetBuf::try_coalesce) |
+//! | `skb_shinfo(skb)->frag_list`, `skb_walk_frags` | [`append_to_frag_list`](NetBuf::append_to_frag_list), [`frag_list`](NetBuf::frag_list) |
+//! | `skb_to_sgvec` | [`scatter_list`](NetBuf::scatter_list) |
 //! | `ip_summed`, `csum`, `csum_start`, `csum_offset` | [`checksum_status`](NetBuf::checksum_status) |
-//! | `skb_mac_header`, `_was_set`, `_reset`, `_set` | [`mac_header`](NetBuf::mac_header), [`mac_header_was_set`](NetBuf::mac_header_was_set), [`reset_mac_header`](NetBuf::reset_mac_header), [`set_mac_header`](NetBuf::set_mac_header) |
+//! | `skb_checksum`, `csum_fold`, `csum_block_add`, `csum_replace2` | [`NetBuf::checksum`], [`fold`], [`combine`], [`update`] |
+//! | `skb_checksum_help`, `skb_pull_rcsum`, `skb_push_rcsum`, `pskb_trim_rcsum` | [`complete_checksum`](NetBuf::complete_checksum), [`pull_checksummed`](NetBuf::pull_checksummed), [`push_checksummed`](NetBuf::push_checksummed), [`trim_checksummed`](NetBuf::trim_checksummed) |
+//! | `skb_mac_header`, `_was_set`, `_reset`, `_set`, `_unset`, `skb_mac_offset` | [`mac_header`](NetBuf::mac_header), [`mac_header_was_set`](NetBuf::mac_header_was_set), [`reset_mac_header`](NetBuf::reset_mac_header), [`set_mac_header`](NetBuf::set_mac_header), [`unset_mac_header`](NetBuf::unset_mac_header), [`mac_offset`](NetBuf::mac_offset); the same for `network` and `transport` |
+//! | `protocol`, `pkt_type`, `priority`, `mark`, `hash`, `tstamp`, `queue_mapping`, `peeked`, `mac_len` | methods of these names, but [`packet_type`](NetBuf::packet_type), [`timestamp`](NetBuf::timestamp), [`is_peeked`](NetBuf::is_peeked) |
+//! | `dev` and `iif`, `vlan_tci`, `nohdr`, `hdr_len` | [`interface`](NetBuf::interface), [`vlan`](NetBuf::vlan), [`is_payload_only`](NetBuf::is_payload_only), [`header_len`](NetBuf::header_len) |
 //! | `cb` | [`control_block`](NetBuf::control_block) |
-//! | `sk`, `destructor`, `skb_orphan` | [`set_owner`](NetBuf::set_owner), [`MemoryOwner`], [`orphan`](NetBuf::orphan) |
+//! | `sk`, `destructor`, `truesize`, `skb_orphan` | [`set_owner`](NetBuf::set_owner), [`MemoryOwner`], [`truesize`](NetBuf::truesize), [`orphan`](NetBuf::orphan) |
 //! | `struct page`, `get_page`, `put_page` | [`Block`], [`SharedBlock`] and its clones |
-//! | `sk_buff_head`, with and without lock | [`LockedQueue`], [`Queue`] and its [`Cursor`] |
+//! | `sk_buff_head`, `__skb_queue_head`, `__skb_queue_tail`, `__skb_dequeue`, `__skb_dequeue_tail`, `skb_peek`, `skb_peek_tail` | [`Queue`], [`push_front`](Queue::push_front), [`push_back`](Queue::push_back), [`pop_front`](Queue::pop_front), [`pop_back`](Queue::pop_back), [`front`](Queue::front), [`back`](Queue::back) |
+//! | `__skb_insert`, `__skb_append`, `__skb_unlink`, `skb_queue_walk_safe`, `skb_queue_reverse_walk` | [`Cursor`]: [`insert_before`](Cursor::insert_before), [`insert_after`](Cursor::insert_after), [`remove`](Cursor::remove), [`advance`](Cursor::advance), [`retreat`](Cursor::retreat) |
+//! | `skb_queue_splice_init`, `skb_queue_splice_tail_init`, `__skb_queue_purge`, `skb_queue_walk` | [`prepend`](Queue::prepend), [`append`](Queue::append), [`clear`](Queue::clear), [`iter`](Queue::iter) |
+//! | the same without `__`, under the queue's lock | [`LockedQueue`] |
 //! | `/proc/slabinfo`, `/proc/buddyinfo` | [`Memory::tables`] |
 //!
 //! # Where the memory comes from
@@ -180,8 +189,8 @@ mod sync;
 
 pub use buffer::{
     Backing, BufferInspection, CONTROL_BLOCK_SIZE, ChecksumStatus, DmaSegment, DmaSegmentMut, FragInspection,
-    MAX_FRAGS, MemoryOwner, NetBuf, PacketType, RECEIVE_HEADROOM, ReceivePattern, Segmentation, SharedNetBuf,
-    checksum, combine, fold, update,
+    IP_ALIGN, MAX_FRAGS, MemoryOwner, NetBuf, PacketType, RECEIVE_HEADROOM, ReceivePattern, Segmentation,
+    SharedNetBuf, checksum, combine, fold, update,
 };
 pub use cursor::Cursor;
 pub use error::{Error, OutOfMemory, Shared};

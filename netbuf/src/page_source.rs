@@ -40,12 +40,30 @@ unsafe impl Sync for PageBlock {}
 
 impl PageBlock {
     /// Bytes in the block.
+    ///
+    /// ```
+    /// # use netbuf::{PageSource, Zone, host::HostPages};
+    /// let pages = HostPages::new();
+    /// let block = pages.allocate(3, Zone::Normal).unwrap();
+    /// assert_eq!(block.len(), 8 * netbuf::PAGE_SIZE);
+    /// // SAFETY: the block came from this source just now, and nobody uses it.
+    /// unsafe { pages.release(block) };
+    /// ```
     #[must_use]
     pub const fn len(&self) -> usize {
         PAGE_SIZE << self.order
     }
 
     /// Always false: a block has at least one page.
+    ///
+    /// ```
+    /// # use netbuf::{PageSource, Zone, host::HostPages};
+    /// let pages = HostPages::new();
+    /// let block = pages.allocate(0, Zone::Normal).unwrap();
+    /// assert!(!block.is_empty());
+    /// // SAFETY: the block came from this source just now, and nobody uses it.
+    /// unsafe { pages.release(block) };
+    /// ```
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         false
@@ -53,6 +71,41 @@ impl PageBlock {
 }
 
 /// Gives out power-of-two blocks of pages.
+///
+/// A source that lets a part of the system have so many blocks and no more:
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+///
+/// use netbuf::{Block, Memory, PageBlock, PageSource, Zone, host::HostPages};
+///
+/// struct Budget {
+///     pages: Arc<HostPages>,
+///     blocks: AtomicUsize,
+/// }
+///
+/// // SAFETY: every block is one of `HostPages`, which keeps the promises, and goes back there.
+/// unsafe impl PageSource for Budget {
+///     fn allocate(&self, order: u8, zone: Zone) -> Option<PageBlock> {
+///         self.blocks.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).ok()?;
+///         self.pages.allocate(order, zone)
+///     }
+///
+///     unsafe fn release(&self, block: PageBlock) {
+///         // SAFETY: by contract the block came from `allocate` above, and nobody uses it.
+///         unsafe { self.pages.release(block) };
+///         self.blocks.fetch_add(1, Ordering::Relaxed);
+///     }
+/// }
+///
+/// let memory = Memory::new(Arc::new(Budget { pages: HostPages::new(), blocks: AtomicUsize::new(3) }))?;
+/// let block = Block::alloc(&memory, 0, Zone::Normal)?;
+/// assert!(Block::alloc(&memory, 0, Zone::Normal).is_err());
+/// drop(block);
+/// assert!(Block::alloc(&memory, 0, Zone::Normal).is_ok());
+/// # Ok::<(), netbuf::OutOfMemory>(())
+/// ```
 ///
 /// # Implementation safety
 ///

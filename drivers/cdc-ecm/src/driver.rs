@@ -8,7 +8,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
 use hal::network::{DeviceError, Event, Information, NetworkDevice};
-use hal::time::{Clock, Duration, Instant, Timer, sleep};
+use hal::time::{Clock, Duration, Instant, sleep};
 use netbuf::{Memory, OutOfMemory, Queue};
 use usb::descriptor::{kind, string_text};
 use usb::recovery::{self, Fault, Ladder, Step};
@@ -71,7 +71,6 @@ pub struct CdcEcm<D: UsbDevice, C> {
     pub(crate) transmitting_since: Instant,
     pub(crate) frames_under_way: u64,
     pub(crate) wants_room: bool,
-    timer: Timer,
     pub(crate) counters: Counters,
 }
 
@@ -274,7 +273,6 @@ where
             spare_gathers: Vec::new(),
             frames_under_way: 0,
             wants_room: false,
-            timer: Timer::default(),
             counters: Counters::default(),
             service,
         })
@@ -397,7 +395,7 @@ where
         }
     }
 
-    /// Asks for a wake-up at the next deadline, unless one that is early enough is coming.
+    /// Asks for a wake-up at the next deadline.
     fn arm_timer(&mut self, waker: &Waker) {
         let now = self.service.clock.now();
         let Some(pipes) = &self.pipes else { return };
@@ -410,7 +408,7 @@ where
             at = Some(now + BLOCK_RETRY);
         }
         let Some(at) = at else { return };
-        self.timer.arm(&self.service.clock, at, waker);
+        self.service.clock.wake_at(at, waker);
     }
 }
 

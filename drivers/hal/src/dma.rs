@@ -65,6 +65,7 @@ impl DmaRegion {
 
     /// Bytes in the region: what was asked for, rounded up to a power of two of pages.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> usize {
         self.block.len()
     }
@@ -77,6 +78,7 @@ impl DmaRegion {
 
     /// The first byte, as the device addresses it.
     #[must_use]
+    #[inline]
     pub fn bus_address(&self) -> u64 {
         self.block.bus_address
     }
@@ -89,6 +91,7 @@ impl DmaRegion {
         self.block.pointer
     }
 
+    #[inline]
     fn place<T>(&self, offset: usize) -> Option<NonNull<T>> {
         let inside = offset.checked_add(size_of::<T>()).is_some_and(|end| end <= self.len());
         let aligned = offset.is_multiple_of(align_of::<T>());
@@ -97,12 +100,14 @@ impl DmaRegion {
         (inside && aligned).then(|| unsafe { self.block.pointer.add(offset) }.cast())
     }
 
+    #[inline]
     fn load<T: Default>(&self, offset: usize) -> T {
         // SAFETY: `place` checked bounds and alignment; the block is initialised and ours until drop; T is a plain
         // integer for every caller in this module, so any bit pattern is valid.
         self.place::<T>(offset).map_or_else(T::default, |at| unsafe { at.read_volatile() })
     }
 
+    #[inline]
     fn store<T>(&self, offset: usize, value: T) {
         if let Some(at) = self.place::<T>(offset) {
             // SAFETY: as in `load`.
@@ -112,37 +117,45 @@ impl DmaRegion {
 
     /// Loads one byte.
     #[must_use]
+    #[inline]
     pub fn read_u8(&self, offset: usize) -> u8 {
         self.load(offset)
     }
     /// Loads a little-endian u16.
     #[must_use]
+    #[inline]
     pub fn read_u16(&self, offset: usize) -> u16 {
         u16::from_le(self.load(offset))
     }
     /// Loads a little-endian u32.
     #[must_use]
+    #[inline]
     pub fn read_u32(&self, offset: usize) -> u32 {
         u32::from_le(self.load(offset))
     }
     /// Loads a little-endian u64.
     #[must_use]
+    #[inline]
     pub fn read_u64(&self, offset: usize) -> u64 {
         u64::from_le(self.load(offset))
     }
     /// Stores one byte.
+    #[inline]
     pub fn write_u8(&self, offset: usize, value: u8) {
         self.store(offset, value);
     }
     /// Stores a little-endian u16.
+    #[inline]
     pub fn write_u16(&self, offset: usize, value: u16) {
         self.store(offset, value.to_le());
     }
     /// Stores a little-endian u32.
+    #[inline]
     pub fn write_u32(&self, offset: usize, value: u32) {
         self.store(offset, value.to_le());
     }
     /// Stores a little-endian u64.
+    #[inline]
     pub fn write_u64(&self, offset: usize, value: u64) {
         self.store(offset, value.to_le());
     }

@@ -56,7 +56,8 @@ pub trait Clock {
     fn now(&self) -> Instant;
 
     /// Wakes `waker` once, at or soon after `at`; a moment in the past wakes at once. Wakers are not deduplicated
-    /// beyond what the implementation cares to: a task may be woken early or twice, and looks at the clock.
+    /// beyond what the implementation cares to: a task may be woken early or twice, and looks at the clock. It asks
+    /// again whenever it waits on: of several moments, only the earliest is sure to be kept.
     fn wake_at(&self, at: Instant, waker: &Waker);
 }
 
@@ -96,24 +97,6 @@ impl<C: Clock> Future for Sleep<'_, C> {
         }
         self.clock.wake_at(self.at, context.waker());
         Poll::Pending
-    }
-}
-
-/// The wake-up that a task asked for, so that one that is polled often does not ask with every poll.
-#[derive(Debug, Default)]
-pub struct Timer {
-    armed: Option<(Instant, Waker)>,
-}
-
-impl Timer {
-    /// Wakes the task at `at` or earlier: nothing is asked for while a wake-up that is early enough is to come.
-    pub fn arm<C: Clock>(&mut self, clock: &C, at: Instant, waker: &Waker) {
-        let now = clock.now();
-        let standing = |(armed, by): &(Instant, Waker)| *armed > now && *armed <= at && by.will_wake(waker);
-        if !self.armed.as_ref().is_some_and(standing) {
-            self.armed = Some((at, waker.clone()));
-            clock.wake_at(at, waker);
-        }
     }
 }
 

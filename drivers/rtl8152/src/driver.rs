@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::future::poll_fn;
 
 use hal::network::{DeviceError, Event, Information, NetworkDevice};
-use hal::time::{Clock, Instant, Timer, sleep};
+use hal::time::{Clock, Instant, sleep};
 use netbuf::{Memory, Queue, SharedBlock};
 use usb::recovery::Ladder;
 use usb::{Gather, Listener, ReceiveSupply, TransferError, UsbDevice};
@@ -63,7 +63,6 @@ pub struct Rtl8152<D: UsbDevice, C> {
     /// So many frames share a transmit transfer.
     pub(crate) frames_per_transfer: u64,
     pub(crate) inspection: Inspection,
-    pub(crate) timer: Timer,
     pub(crate) counters: Counters,
 }
 
@@ -144,7 +143,6 @@ where
             ring_full: false,
             frames_per_transfer: chip.config.transmit_aggregate_frames.max(1) as u64,
             inspection: Inspection::new(now + chip.config.inspection_interval),
-            timer: Timer::default(),
             counters: Counters::default(),
             chip,
         })

@@ -64,9 +64,14 @@ where
                 }
             }
         }
-        if submitted && let Some(pipes) = &mut self.pipes {
-            self.counters.doorbells += 1;
-            pipes.transmit.start();
+        if let Some(pipes) = &mut self.pipes {
+            // What was sent is of interest only when its room is.
+            let enough = if self.wants_room { 1 } else { self.chip.config.transmit_transfers };
+            pipes.transmit.announce_after(enough);
+            if submitted {
+                self.counters.doorbells += 1;
+                pipes.transmit.start();
+            }
         }
         outcome
     }

@@ -66,8 +66,7 @@ where
                 if self.job.is_some() {
                     continue;
                 }
-                let at = self.next_deadline();
-                self.timer.arm(&self.chip.registers.clock, at, context.waker());
+                self.chip.registers.clock.wake_at(self.next_deadline(), context.waker());
             }
             return Poll::Pending;
         }

@@ -376,6 +376,12 @@ pub trait Pipe {
     /// The next finished transfer, in the order of submission. Pending when none is finished.
     fn poll_completion(&mut self, context: &mut Context<'_>) -> Poll<Completion>;
 
+    /// From now on who polls need be woken only when so many transfers finished, or one failed: for a driver that looks
+    /// after its pipe anyway, and for the time being has no use for what comes back. At first it is 1.
+    fn announce_after(&mut self, transfers: usize) {
+        let _ = transfers;
+    }
+
     /// Transfers submitted and not yet returned.
     fn in_flight(&self) -> usize;
 

@@ -39,9 +39,14 @@ impl ReceiveSupply {
         Ok(Self { pool, length, transfers, blocks: blocks.max(transfers) })
     }
 
-    /// Keeps as many receive transfers in flight as wanted, and tells the pipe once.
+    /// Brings receive transfers up to as many as wanted when half of them are gone, and tells the pipe once: a few
+    /// doorbells for many transfers.
+    #[inline]
     pub fn replenish<P: Pipe>(&self, pipe: &mut P) -> Replenished {
         let mut done = Replenished { started: false, block_missing: false, error: None };
+        if pipe.in_flight() > self.transfers / 2 {
+            return done;
+        }
         while pipe.in_flight() < self.transfers {
             let within = self.pool.out() < self.blocks;
             let Some(block) = within.then(|| self.pool.take().ok()).flatten() else {

@@ -20,6 +20,7 @@ pub struct Waiters {
 
 impl Waiters {
     /// Adds the task of `context`, once.
+    #[inline]
     pub fn register(&self, context: &Context<'_>) {
         let mut wakers = self.wakers.borrow_mut();
         if !wakers.iter().any(|waker| waker.will_wake(context.waker())) {
@@ -29,6 +30,9 @@ impl Waiters {
 
     /// Wakes all who registered since the last time.
     pub fn wake(&self) {
+        if self.wakers.borrow().is_empty() {
+            return;
+        }
         // The list is taken out first: a waker may run anything, also something that registers.
         let mut woken = core::mem::take(&mut *self.wakers.borrow_mut());
         woken.drain(..).for_each(Waker::wake);

@@ -4,14 +4,16 @@ use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
+use core::future::poll_fn;
+use core::task::Poll;
 
 use hal::dma::{DmaRegion, Pages};
-use hal::interrupt::{Interrupt, fired};
+use hal::interrupt::Interrupt;
 use hal::mmio::Mmio;
-use hal::time::{Clock, Duration, sleep, timeout};
+use hal::time::{Clock, Duration, sleep};
 use netbuf::{PAGE_SIZE, Zone};
 use usb::TransferError;
-use usb::waiting::{Either, Waiters, either, yield_now};
+use usb::waiting::{Waiters, either, yield_now};
 
 use crate::command::CommandRing;
 use crate::counters::Counters;
@@ -307,15 +309,18 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
     async fn serve<I: Interrupt>(&self, interrupt: &I) {
         let events = async {
             while self.alive.get() {
-                match timeout(&self.clock, self.config.watchdog_period, fired(interrupt)).await {
-                    Ok(()) => self.counters.interrupts.add(1),
-                    Err(_) if self.has_event() => self.counters.lost_interrupts.add(1),
-                    Err(_) => {}
+                let fired = self.attention(interrupt).await;
+                let lost = !fired && self.alive.get() && self.has_event();
+                self.counters.interrupts.add(fired.into());
+                self.counters.lost_interrupts.add(lost.into());
+                // A controller that brings events lives; reading a register costs more than all else here.
+                if !self.config.message_signalled || !self.has_event() {
+                    self.look_at_status();
                 }
-                self.look_at_status();
-                // While there is work, the handler-busy bit stays set and holds interrupts back.
+                // Under load the handler-busy bit stays set, and holds interrupts back, while the tasks that the events
+                // were for have their turn. A single event is no load.
                 loop {
-                    while self.process_events() > 0 {
+                    while self.process_events() > 1 {
                         yield_now().await;
                     }
                     self.release_interrupt();
@@ -326,15 +331,27 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
                 interrupt.rearm();
             }
         };
-        let chores = self.do_chores();
-        match either(events, either(self.dead(), chores)).await {
-            Either::First(()) | Either::Second(_) => {}
-        }
+        either(events, self.do_chores()).await;
     }
 
-    /// Waits for the controller's death.
-    async fn dead(&self) {
-        self.death.wait(|| (!self.alive.get()).then_some(())).await;
+    /// Waits for the interrupt (then it is true), for the time to look after the controller without one, or for its
+    /// death.
+    async fn attention<I: Interrupt>(&self, interrupt: &I) -> bool {
+        let mut due = None;
+        poll_fn(|context| {
+            if interrupt.poll_fired(context).is_ready() {
+                return Poll::Ready(true);
+            }
+            let now = self.clock.now();
+            let due = *due.get_or_insert(now + self.config.watchdog_period);
+            if now >= due || !self.alive.get() {
+                return Poll::Ready(false);
+            }
+            self.death.register(context);
+            self.clock.wake_at(due, context.waker());
+            Poll::Pending
+        })
+        .await
     }
 
     async fn do_chores(&self) {
@@ -395,6 +412,7 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
         }
     }
 
+    #[inline]
     fn has_event(&self) -> bool {
         self.rings.borrow().as_ref().is_some_and(|rings| rings.events.has_event())
     }
@@ -407,7 +425,12 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
     }
 
     /// Handles the events that wait. Returns how many there were.
+    #[inline]
     pub(crate) fn process_events(&self) -> usize {
+        if self.has_event() { self.drain_events() } else { 0 }
+    }
+
+    fn drain_events(&self) -> usize {
         /// Of a ring of 256: the controller never sees it full while it is being read.
         const UPDATE_INTERVAL: usize = 64;
         /// A controller that produces events faster than they can be read must not hold the processor.
@@ -424,10 +447,8 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
                 self.registers.set_event_dequeue(rings.events.dequeue_pointer(), 0);
             }
         }
-        if count > 0 {
-            self.counters.events.add(count as u64);
-            self.counters.event_passes.add(1);
-        }
+        self.counters.events.add(count as u64);
+        self.counters.event_passes.add(1);
         count
     }
 
@@ -459,8 +480,13 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
             .as_ref()
             .and_then(|rings| rings.slots.get(usize::from(event.slot())).cloned().flatten());
         let Some(endpoint) = slot.and_then(|slot| slot.endpoint(event.endpoint())) else { return false };
-        let outcome = endpoint.state.borrow_mut().handle_event(event);
-        endpoint.waiters.wake();
+        let (outcome, announced) = {
+            let mut state = endpoint.state.borrow_mut();
+            (state.handle_event(event), state.is_announced())
+        };
+        if announced {
+            endpoint.waiters.wake();
+        }
         if outcome == Outcome::Missed {
             self.counters.missed_services.add(1);
         }

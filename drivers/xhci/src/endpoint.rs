@@ -4,6 +4,7 @@
 //! names the transfer, or the endpoint stands still (Stop Endpoint or Reset Endpoint completed and the dequeue pointer
 //! moved past it, the slot disabled, the controller reset). Who waits for the transfer may be gone long before.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -26,7 +27,7 @@ pub enum Payload {
     Control(DmaRegion),
 }
 
-/// A transfer in the ring.
+/// A transfer in the ring, or one that came back and was not taken yet.
 #[derive(Debug)]
 struct Record {
     payload: Payload,
@@ -36,7 +37,9 @@ struct Record {
     /// A control transfer's data stage was short by so much.
     short: Option<usize>,
     /// The bytes travel through this memory, because the buffer's own lies above what the controller can address.
-    bounce: Option<DmaRegion>,
+    bounce: Option<Box<DmaRegion>>,
+    /// How it went, when it came back.
+    result: Result<usize, TransferError>,
 }
 
 /// A transfer that came back.
@@ -70,8 +73,10 @@ pub struct EndpointCell {
 #[derive(Debug)]
 pub struct Endpoint {
     ring: ProducerRing,
-    in_flight: VecDeque<Record>,
-    finished: VecDeque<Finished>,
+    /// In the order of submission: first those that came back, then those in the ring.
+    transfers: VecDeque<Record>,
+    /// How many came back.
+    returned: usize,
     packet_size: u16,
     pieces: Vec<(u64, u32)>,
     sequence: u64,
@@ -81,6 +86,8 @@ pub struct Endpoint {
     pub open: bool,
     /// Something was put into the ring that the doorbell was not rung for.
     pub unannounced: bool,
+    /// Who waits is woken only for so many transfers that came back, or for a failed one.
+    pub announce_after: usize,
 }
 
 /// The memory that the endpoint's transfers may lie in.
@@ -106,14 +113,15 @@ impl Endpoint {
     pub fn new(reach: &Reach, packet_size: u16) -> Result<Self, OutOfDmaMemory> {
         Ok(Self {
             ring: ProducerRing::new(&reach.pages, reach.zone)?,
-            in_flight: VecDeque::new(),
-            finished: VecDeque::new(),
+            transfers: VecDeque::new(),
+            returned: 0,
             packet_size: packet_size.max(1),
             pieces: Vec::new(),
             sequence: 0,
             dead: None,
             open: false,
             unannounced: false,
+            announce_after: 1,
         })
     }
 
@@ -134,17 +142,29 @@ impl Endpoint {
 
     /// Transfers in the ring or waiting to be taken.
     pub fn outstanding(&self) -> usize {
-        self.in_flight.len() + self.finished.len()
+        self.transfers.len()
     }
 
     /// Whether transfers are in the ring.
     pub fn busy(&self) -> bool {
-        !self.in_flight.is_empty()
+        self.transfers.len() > self.returned
+    }
+
+    /// Whether who waits is to be woken for what came back.
+    pub fn is_announced(&self) -> bool {
+        self.returned >= self.announce_after
+            || self.transfers.iter().take(self.returned).any(|record| record.result.is_err())
     }
 
     /// Takes the oldest transfer that came back.
     pub fn take_finished(&mut self) -> Option<Finished> {
-        self.finished.pop_front()
+        self.returned = self.returned.checked_sub(1)?;
+        self.transfers.pop_front().map(|record| (record.payload, record.result))
+    }
+
+    /// Whether a transfer came back that was not taken yet.
+    pub fn has_finished(&self) -> bool {
+        self.returned > 0
     }
 
     /// Puts a control transfer into the ring (4.11.2.2). `buffer` holds `length` bytes, to send or to fill.
@@ -169,10 +189,11 @@ impl Endpoint {
         Ok(())
     }
 
-    fn record(&mut self, payload: Payload, span: Span, length: usize, bounce: Option<DmaRegion>) {
+    fn record(&mut self, payload: Payload, span: Span, length: usize, bounce: Option<Box<DmaRegion>>) {
         let sequence = self.sequence;
         self.sequence += 1;
-        self.in_flight.push_back(Record { payload, sequence, span, length, short: None, bounce });
+        let record = Record { payload, sequence, span, length, short: None, bounce, result: Ok(0) };
+        self.transfers.push_back(record);
     }
 
     /// Divides the transfers that are in the ring now from those that come later; see [`Endpoint::flush`].
@@ -201,7 +222,7 @@ impl Endpoint {
         &mut self,
         transfer: &Transfer,
         reach: &Reach,
-    ) -> Result<(Span, usize, Option<DmaRegion>), TransferError> {
+    ) -> Result<(Span, usize, Option<Box<DmaRegion>>), TransferError> {
         self.pieces.clear();
         let (mut length, mut reachable) = (0, true);
         let mut flags = INTERRUPT_ON_COMPLETION;
@@ -244,7 +265,7 @@ impl Endpoint {
         transfer: &Transfer,
         length: usize,
         reach: &Reach,
-    ) -> Result<DmaRegion, TransferError> {
+    ) -> Result<Box<DmaRegion>, TransferError> {
         let region =
             DmaRegion::new(&reach.pages, length, reach.zone).map_err(|_| TransferError::OutOfMemory)?;
         if let Transfer::Out(gather) = transfer {
@@ -258,7 +279,7 @@ impl Endpoint {
         }
         self.pieces.clear();
         split(&mut self.pieces, region.bus_address(), length);
-        Ok(region)
+        Ok(Box::new(region))
     }
 
     fn put_pieces(&mut self, length: usize, flags: u32, zero_packet: bool) -> Option<Span> {
@@ -296,14 +317,15 @@ impl Endpoint {
             _ => {}
         }
         let Some(index) = self.ring.index_of(event.parameter) else { return Outcome::Stray };
-        let Some(position) = self.in_flight.iter().position(|record| record.span.contains(index)) else {
+        let mut in_ring = self.transfers.iter().skip(self.returned);
+        let Some(position) = in_ring.position(|record| record.span.contains(index)) else {
             return Outcome::Stray;
         };
         // Transfers of an endpoint finish in order: if there are older ones, their events were lost.
         for _ in 0..position {
             self.finish_first(Err(TransferError::Controller(code::EVENT_RING_FULL)));
         }
-        let Some(record) = self.in_flight.front_mut() else { return Outcome::Stray };
+        let Some(record) = self.transfers.get_mut(self.returned) else { return Outcome::Stray };
         let at_end = index == record.span.last;
         let moved = moved_bytes(&self.ring, record, index, event.residue());
         match (&record.payload, completion) {
@@ -325,7 +347,7 @@ impl Endpoint {
 
     /// The controller's dequeue pointer is past everything up to `mark`: those transfers come back.
     pub fn flush(&mut self, mark: u64, reason: TransferError) {
-        while self.in_flight.front().is_some_and(|record| record.sequence < mark) {
+        while self.transfers.get(self.returned).is_some_and(|record| record.sequence < mark) {
             self.finish_first(Err(reason));
         }
     }
@@ -336,7 +358,9 @@ impl Endpoint {
     }
 
     fn finish_first(&mut self, result: Result<usize, TransferError>) {
-        let Some(mut record) = self.in_flight.pop_front() else { return };
+        let Some(record) = self.transfers.get_mut(self.returned) else { return };
+        self.returned += 1;
+        record.result = result;
         self.ring.release(record.span);
         if let (Some(bounce), Payload::Pipe(Transfer::In { block, .. }), Ok(moved)) =
             (&record.bounce, &mut record.payload, result)
@@ -344,12 +368,14 @@ impl Endpoint {
             let end = moved.min(block.len());
             bounce.read_bytes(0, &mut block.bytes_mut()[..end]);
         }
-        self.finished.push_back((record.payload, result));
     }
 }
 
 /// Bytes moved when the TRB at `index` was left with `residue` bytes to go: TRBs before it are done (4.10.1.1).
 fn moved_bytes(ring: &ProducerRing, record: &Record, index: usize, residue: u32) -> usize {
+    if index == record.span.last && residue == 0 {
+        return record.length;
+    }
     let bytes = |index: usize| match ring.trb(index) {
         trb if matches!(trb.kind(), kind::NORMAL | kind::DATA) => (trb.status & 0x1_ffff) as usize,
         _ => 0,

@@ -29,6 +29,10 @@ impl<M: Mmio, C: Clock> XhciPipe<M, C> {
         Self { slot, endpoint, address }
     }
 
+    fn has_finished(&self) -> bool {
+        self.endpoint.state.borrow().has_finished()
+    }
+
     fn take(&self) -> Option<Completion> {
         match self.endpoint.state.borrow_mut().take_finished()? {
             (Payload::Pipe(transfer), result) => Some(Completion { transfer, result }),
@@ -66,16 +70,18 @@ impl<M: Mmio, C: Clock> Pipe for XhciPipe<M, C> {
     }
 
     fn poll_completion(&mut self, context: &mut Context<'_>) -> Poll<Completion> {
-        if let Some(completion) = self.take() {
-            return Poll::Ready(completion);
-        }
         // Under load the events are often there before the event task had its turn.
-        self.slot.shared.process_events();
-        if let Some(completion) = self.take() {
+        if (self.has_finished() || self.slot.shared.process_events() > 0)
+            && let Some(completion) = self.take()
+        {
             return Poll::Ready(completion);
         }
         self.endpoint.waiters.register(context);
         Poll::Pending
+    }
+
+    fn announce_after(&mut self, transfers: usize) {
+        self.endpoint.state.borrow_mut().announce_after = transfers.max(1);
     }
 
     fn in_flight(&self) -> usize {

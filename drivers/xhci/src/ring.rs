@@ -195,10 +195,10 @@ impl EventRing {
 
     /// Takes the next event.
     pub fn take(&mut self) -> Option<Trb> {
-        let event = load(&self.segment, self.dequeue);
-        if event.control & CYCLE != self.cycle {
+        if !self.has_event() {
             return None;
         }
+        let event = load(&self.segment, self.dequeue);
         self.dequeue += 1;
         if self.dequeue == self.length {
             self.dequeue = 0;

@@ -24,9 +24,14 @@ impl Timers {
 
     /// Adds a wake-up; whether it is now the earliest of all.
     pub fn add(&mut self, at: Instant, waker: &Waker) -> bool {
+        let own = self.entries.iter().position(|(_, own)| own.will_wake(waker));
+        // What a busy task asks for over and over.
+        if own.is_some_and(|index| self.entries[index].0 <= at) {
+            return false;
+        }
         let earliest = self.earliest().is_none_or(|earliest| at < earliest);
-        match self.entries.iter_mut().find(|(_, own)| own.will_wake(waker)) {
-            Some((own, _)) => *own = (*own).min(at),
+        match own {
+            Some(index) => self.entries[index].0 = at,
             None => self.entries.push((at, waker.clone())),
         }
         earliest

@@ -193,6 +193,37 @@ impl NetBuf {
         Ok(())
     }
 
+    /// The bytes from `offset` on, as many as `scratch` has: where they lie if they are linear, otherwise copied to
+    /// `scratch` (`skb_header_pointer`). For looking at a header without changing the buffer, as a packet tap must.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// # use netbuf::{Block, NetBuf, Zone};
+    /// let mut block = Block::alloc(&memory, 0, Zone::Normal)?;
+    /// block.bytes_mut()[..4].copy_from_slice(b"body");
+    /// let mut buffer = NetBuf::alloc(&memory, 64)?;
+    /// buffer.put(5)?.copy_from_slice(b"head ");
+    /// buffer.add_rx_frag(block.share(), 0, 4, 4096)?;
+    /// assert_eq!(buffer.header_pointer(0, &mut [0; 4])?, b"head");
+    /// assert_eq!(buffer.header_pointer(3, &mut [0; 4])?, b"d bo");
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PastEnd`]: the packet is shorter.
+    #[inline]
+    pub fn header_pointer<'a>(&'a self, offset: usize, scratch: &'a mut [u8]) -> Result<&'a [u8], Error> {
+        let linear = self.data().get(offset..).and_then(|rest| rest.get(..scratch.len()));
+        match linear {
+            Some(bytes) => Ok(bytes),
+            None => {
+                self.copy_bits(offset, scratch)?;
+                Ok(scratch)
+            }
+        }
+    }
+
     /// Overwrites the bytes from `offset` on with `source` (`skb_store_bits`). Where they lie in frags, the blocks must
     /// have no other reference.
     ///

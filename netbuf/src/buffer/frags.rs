@@ -1,4 +1,4 @@
-//! Frags and the frag list: adding, moving into the head, cutting, splitting and joining.
+//! Frags: pieces of page blocks that continue the linear part.
 
 use core::ptr::{self, NonNull};
 
@@ -12,12 +12,6 @@ impl SharedInfo {
     pub(super) fn push_frag(&mut self, frag: Frag) {
         self.frags[self.frag_count as usize].write(frag);
         self.frag_count += 1;
-    }
-
-    /// Removes the first `count` frags, whose references the caller has dealt with.
-    fn drop_first(&mut self, count: usize) {
-        self.frags_mut().copy_within(count.., 0);
-        self.frag_count -= count as u8;
     }
 }
 
@@ -53,8 +47,33 @@ impl NetBuf {
         Some(unsafe { core::slice::from_raw_parts(frag.pointer().as_ptr(), frag.len as usize) })
     }
 
+    /// One more reference to the block of frag `index`, and the byte of it that the frag begins with (`skb_frag_ref`,
+    /// `skb_frag_page`, `skb_frag_off`): so another buffer carries the same bytes on.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// # use netbuf::{Block, NetBuf, Zone};
+    /// let mut received = NetBuf::alloc(&memory, 64)?;
+    /// received.add_rx_frag(Block::alloc(&memory, 0, Zone::Normal)?.share(), 100, 1000, 4096)?;
+    ///
+    /// // A relay sends the payload without its first ten bytes on another connection.
+    /// let mut sent = NetBuf::alloc(&memory, 64)?;
+    /// let (block, offset) = received.frag_block(0).unwrap();
+    /// sent.add_rx_frag(block, offset + 10, 990, 4096)?;
+    /// assert_eq!(sent.frag(0), received.frag(0).map(|bytes| &bytes[10..]));
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
+    #[must_use]
+    pub fn frag_block(&self, index: usize) -> Option<(SharedBlock, usize)> {
+        let frag = self.shared_info().frags().get(index)?;
+        // SAFETY: the frag holds a reference, so the header is alive; the handle gets one of its own.
+        unsafe { block::get(self.inner(), frag.block, self.inner().is_owner()) };
+        Some((SharedBlock { header: frag.block }, frag.offset as usize))
+    }
+
     /// Appends `len` bytes at `offset` of `block` to the packet (`skb_add_rx_frag`), taking over the reference.
-    /// `truesize` says how much memory the frag pins. When the range continues the last frag, that one grows.
+    /// `truesize` says how many bytes of memory the frag pins: of a block that several packets share, a part. When the
+    /// range continues the last frag, that one grows, and the reference is given up. No bytes are no frag.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -70,8 +89,9 @@ impl NetBuf {
     ///
     /// # Errors
     ///
-    /// [`Error::OutsideBlock`], [`Error::TooManyFrags`], [`Error::Shared`], [`Error::TooLarge`]; the reference is given
-    /// up, the buffer is as it was.
+    /// [`Error::OutsideBlock`]; [`Error::TooManyFrags`]: there are [`MAX_FRAGS`]; [`Error::Shared`]: a clone uses the same
+    /// list of frags; [`Error::NonLinear`]: the packet goes on in a frag list, which a frag cannot come behind;
+    /// [`Error::TooLarge`]. The reference is given up, the buffer is as it was.
     pub fn add_rx_frag(
         &mut self,
         block: SharedBlock,
@@ -121,124 +141,6 @@ impl NetBuf {
         Ok(())
     }
 
-    /// Makes sure that the first `count` bytes are linear, moving bytes from the frags to the end of the head where
-    /// needed (`pskb_may_pull`). After that, headers up to there can be read from [`data`](Self::data).
-    ///
-    /// ```
-    /// # let memory = netbuf::host::memory();
-    /// # use netbuf::{Block, NetBuf, Zone};
-    /// let mut block = Block::alloc(&memory, 0, Zone::Normal)?;
-    /// block.bytes_mut()[..6].copy_from_slice(b"header");
-    /// let mut buffer = NetBuf::alloc(&memory, 64)?;
-    /// buffer.add_rx_frag(block.share(), 0, 100, 4096)?;
-    /// assert_eq!(buffer.data(), b"");
-    /// buffer.may_pull(6)?;
-    /// assert_eq!(buffer.data(), b"header");
-    /// assert_eq!(buffer.len(), 100);
-    /// # Ok::<(), netbuf::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Error::PastEnd`]: the packet is shorter. [`Error::OutOfMemory`]: a larger head was needed.
-    #[inline]
-    pub fn may_pull(&mut self, count: usize) -> Result<(), Error> {
-        if count <= self.head_len() {
-            return Ok(());
-        }
-        self.pull_tail(count)
-    }
-
-    #[cold]
-    fn pull_tail(&mut self, count: usize) -> Result<(), Error> {
-        self.check_range(0, count)?;
-        let head_len = self.head_len();
-        let more = count - head_len;
-        if self.is_cloned() || self.descriptor().room_behind() < more {
-            self.expand_head(0, more.saturating_sub(self.descriptor().room_behind()))?;
-        }
-        self.unshare_member_at(count)?;
-        let descriptor = self.descriptor();
-        // SAFETY: there are `more` bytes behind the linear data, the head is this buffer's alone, and no piece of the
-        // packet lies there.
-        let target = unsafe { core::slice::from_raw_parts_mut(descriptor.data.as_ptr().add(head_len), more) };
-        self.copy_bits(head_len, target)?;
-        self.drop_from_front_of_frags(more)?;
-        self.descriptor_mut().data_len -= more as u32;
-        Ok(())
-    }
-
-    /// Moves everything into the head (`skb_linearize`).
-    ///
-    /// ```
-    /// # let memory = netbuf::host::memory();
-    /// # use netbuf::{Block, NetBuf, Zone};
-    /// let mut buffer = NetBuf::alloc(&memory, 64)?;
-    /// buffer.add_rx_frag(Block::alloc(&memory, 0, Zone::Normal)?.share(), 0, 100, 4096)?;
-    /// buffer.linearize()?;
-    /// assert_eq!((buffer.head_len(), buffer.data_len()), (100, 0));
-    /// # Ok::<(), netbuf::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Error::OutOfMemory`]: the buffer is as it was.
-    pub fn linearize(&mut self) -> Result<(), Error> {
-        self.may_pull(self.len())
-    }
-
-    /// Drops the first `count` bytes behind the linear part. The head is not shared and there are that many bytes.
-    fn drop_from_front_of_frags(&mut self, count: usize) -> Result<(), Shared> {
-        let list_before = self.truesize_of_frag_list();
-        let (memory, owner) = self.memory_and_owner();
-        let info = self.shared_info_mut()?;
-        let mut rest = count;
-        let mut whole = 0;
-        for frag in info.frags_mut() {
-            if rest == 0 {
-                break;
-            }
-            let take = rest.min(frag.len as usize);
-            frag.offset += take as u32;
-            frag.len -= take as u32;
-            rest -= take;
-            if frag.len == 0 {
-                // SAFETY: the frag held a reference, and is taken off below.
-                unsafe { block::put(memory.as_ref(), frag.block, owner) };
-                whole += 1;
-            }
-        }
-        info.drop_first(whole);
-        while rest != 0 {
-            let Some(member) = NonNull::new(info.frag_list) else { break };
-            // SAFETY: the list owns its members; a member that is used up is taken off and freed. One that is not is
-            // cut by its own means, without needing memory: what its head has is pulled, then its frags are shortened.
-            unsafe {
-                let len = (*member.as_ptr()).len as usize;
-                if len <= rest {
-                    info.set_frag_list((*member.as_ptr()).next);
-                    (*member.as_ptr()).next = ptr::null_mut();
-                    drop(Self::from_descriptor(member));
-                    rest -= len;
-                } else {
-                    let mut buffer = core::mem::ManuallyDrop::new(Self::from_descriptor(member));
-                    let linear = rest.min(buffer.head_len());
-                    buffer.pull_unchecked(linear);
-                    rest -= linear;
-                    if rest != 0 {
-                        buffer.drop_from_front_of_frags(rest)?;
-                        let descriptor = buffer.descriptor_mut();
-                        descriptor.len -= rest as u32;
-                        descriptor.data_len -= rest as u32;
-                        rest = 0;
-                    }
-                }
-            }
-        }
-        self.lower_truesize(list_before);
-        Ok(())
-    }
-
     /// [`trim`](Self::trim) of a buffer with frags that is longer than `count`.
     #[cold]
     pub(super) fn trim_frags(&mut self, count: usize) -> Result<(), Error> {
@@ -283,130 +185,6 @@ impl NetBuf {
         Ok(())
     }
 
-    /// Takes everything from byte `offset` on out of the packet, into a new buffer (`skb_split`). Bytes in frags move
-    /// by reference, linear ones are copied.
-    ///
-    /// ```
-    /// # let memory = netbuf::host::memory();
-    /// let mut first = netbuf::NetBuf::alloc(&memory, 64)?;
-    /// first.put(9)?.copy_from_slice(b"head body");
-    /// let second = first.split(5)?;
-    /// assert_eq!((first.data(), second.data()), (&b"head "[..], &b"body"[..]));
-    /// # Ok::<(), netbuf::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Error::PastEnd`], [`Error::OutOfMemory`], and [`Error::NestedFragList`] when the buffer has a frag list;
-    /// the buffer is as it was.
-    pub fn split(&mut self, offset: usize) -> Result<Self, Error> {
-        self.check_range(offset, 0)?;
-        if self.has_frag_list() {
-            return Err(Error::NestedFragList);
-        }
-        self.unshare()?;
-        let linear = self.head_len().saturating_sub(offset);
-        let mut second = Self::alloc_like(self, linear)?;
-        second.put(linear)?.copy_from_slice(&self.data()[self.head_len() - linear..]);
-        let mut before = offset.saturating_sub(self.head_len());
-        let mut moved = 0;
-        let (memory, owner) = self.memory_and_owner();
-        let info = self.shared_info_mut()?;
-        let mut keep = 0;
-        for frag in info.frags_mut() {
-            let stays = before.min(frag.len as usize);
-            before -= stays;
-            let goes = frag.len as usize - stays;
-            if goes != 0 {
-                let piece = Frag { block: frag.block, offset: frag.offset + stays as u32, len: goes as u32 };
-                if stays != 0 {
-                    // SAFETY: the frag holds a reference, so its block is alive.
-                    unsafe { block::get(memory.as_ref(), frag.block, owner) };
-                }
-                second.shared_info_mut()?.push_frag(piece);
-                moved += goes;
-            }
-            frag.len = stays as u32;
-            keep += u8::from(stays != 0);
-        }
-        info.frag_count = keep;
-        let descriptor = self.descriptor_mut();
-        descriptor.len -= (linear + moved) as u32;
-        descriptor.data_len -= moved as u32;
-        let descriptor = second.descriptor_mut();
-        descriptor.len += moved as u32;
-        descriptor.data_len += moved as u32;
-        // What the moved bytes pin is not known frag by frag: their own length is the least it can be, and when no frag
-        // stays it is all.
-        let pinned = match keep {
-            0 => i64::from(self.descriptor().truesize) - i64::from(self.descriptor().empty_truesize()),
-            _ => moved as i64,
-        };
-        second.change_truesize(pinned);
-        self.change_truesize(-pinned);
-        self.count_copied(linear);
-        Ok(second)
-    }
-
-    /// Appends the bytes of `next` by moving its frags, or by copying a linear one into the tailroom
-    /// (`skb_try_coalesce`). When neither is possible, `next` comes back.
-    ///
-    /// ```
-    /// # let memory = netbuf::host::memory();
-    /// # use netbuf::{Block, NetBuf, Zone};
-    /// let mut first = NetBuf::alloc(&memory, 64)?;
-    /// first.put(5)?.copy_from_slice(b"head ");
-    /// let mut second = NetBuf::alloc(&memory, 64)?;
-    /// second.put(4)?.copy_from_slice(b"body");
-    /// assert!(first.try_coalesce(second).is_ok());
-    /// assert_eq!(first.data(), b"head body");
-    /// # Ok::<(), netbuf::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// `next`, when the buffers cannot be joined so.
-    pub fn try_coalesce(&mut self, mut next: Self) -> Result<(), Self> {
-        if self.is_cloned() || next.is_cloned() || self.has_frag_list() || next.has_frag_list() {
-            return Err(next);
-        }
-        let len = next.len();
-        if self.len() + len > MAXIMUM_LEN {
-            return Err(next);
-        }
-        if len == 0 {
-            return Ok(());
-        }
-        if !next.is_nonlinear() && len <= self.tailroom() {
-            if let Ok(room) = self.put(len) {
-                room.copy_from_slice(next.data());
-                self.count_copied(len);
-                return Ok(());
-            }
-            return Err(next);
-        }
-        let frags = self.frag_count() + next.frag_count();
-        if next.head_len() != 0 || frags > MAX_FRAGS {
-            return Err(next);
-        }
-        let pinned = next.truesize() - (next.descriptor().empty_truesize() as usize).min(next.truesize());
-        if let (Ok(mine), Ok(its)) = (self.shared_info_mut(), next.shared_info_mut()) {
-            for frag in its.frags() {
-                mine.push_frag(*frag);
-            }
-            its.frag_count = 0;
-        }
-        let descriptor = next.descriptor_mut();
-        descriptor.len = 0;
-        descriptor.data_len = 0;
-        let descriptor = self.descriptor_mut();
-        descriptor.len += len as u32;
-        descriptor.data_len += len as u32;
-        next.change_truesize(-(pinned as i64));
-        self.change_truesize(pinned as i64);
-        Ok(())
-    }
-
     /// Makes sure that the blocks of all frags have no other reference, those of the frag list included.
     pub(super) fn require_exclusive_frags(&self) -> Result<(), Shared> {
         let exclusive = |descriptor: &Descriptor| {
@@ -423,12 +201,6 @@ impl NetBuf {
             next = member.next;
         }
         if all { Ok(()) } else { Err(Shared) }
-    }
-
-    fn alloc_like(other: &Self, size: usize) -> Result<Self, Error> {
-        let owner = other.inner().is_owner();
-        let memory = other.descriptor().memory;
-        Ok(Self::with_head(memory, head::allocate(memory, size, owner)?, owner)?)
     }
 }
 

@@ -5,7 +5,27 @@ use super::descriptor::UNSET;
 use crate::error::Error;
 
 macro_rules! header_offset {
-    ($name:literal, $field:ident, $get:ident, $was_set:ident, $set:ident, $reset:ident) => {
+    ($name:literal, $field:ident, $offset:ident, $get:ident, $was_set:ident, $set:ident, $reset:ident, $unset:ident) => {
+        #[doc = concat!("Where the ", $name, " header begins, in bytes from the start of the data: negative when it was")]
+        /// pulled off; `None` while it is unset.
+        ///
+        /// ```
+        /// # let memory = netbuf::host::memory();
+        /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+        /// buffer.put(20)?;
+        #[doc = concat!("assert_eq!(buffer.", stringify!($offset), "(), None);")]
+        #[doc = concat!("buffer.", stringify!($set), "(4)?;")]
+        #[doc = concat!("assert_eq!(buffer.", stringify!($offset), "(), Some(4));")]
+        /// buffer.pull(14)?;
+        #[doc = concat!("assert_eq!(buffer.", stringify!($offset), "(), Some(-10));")]
+        /// # Ok::<(), netbuf::Error>(())
+        /// ```
+        #[must_use]
+        pub fn $offset(&self) -> Option<isize> {
+            let offset = self.descriptor().$field.checked_sub(1)?;
+            Some(offset as isize - self.headroom() as isize)
+        }
+
         #[doc = concat!("The bytes from the ", $name, " header to the end of the linear part; `None` while it is unset,")]
         /// or when it no longer lies there.
         ///
@@ -75,6 +95,20 @@ macro_rules! header_offset {
         pub fn $reset(&mut self) {
             self.descriptor_mut().$field = self.headroom() as u32 + 1;
         }
+
+        #[doc = concat!("Forgets where the ", $name, " header is.")]
+        ///
+        /// ```
+        /// # let memory = netbuf::host::memory();
+        /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
+        #[doc = concat!("buffer.", stringify!($reset), "();")]
+        #[doc = concat!("buffer.", stringify!($unset), "();")]
+        #[doc = concat!("assert!(!buffer.", stringify!($was_set), "());")]
+        /// # Ok::<(), netbuf::Error>(())
+        /// ```
+        pub fn $unset(&mut self) {
+            self.descriptor_mut().$field = UNSET;
+        }
     };
 }
 
@@ -82,26 +116,32 @@ impl NetBuf {
     header_offset!(
         "link-layer",
         mac_header,
+        mac_offset,
         mac_header,
         mac_header_was_set,
         set_mac_header,
-        reset_mac_header
+        reset_mac_header,
+        unset_mac_header
     );
     header_offset!(
         "network",
         network_header,
+        network_offset,
         network_header,
         network_header_was_set,
         set_network_header,
-        reset_network_header
+        reset_network_header,
+        unset_network_header
     );
     header_offset!(
         "transport",
         transport_header,
+        transport_offset,
         transport_header,
         transport_header_was_set,
         set_transport_header,
-        reset_transport_header
+        reset_transport_header,
+        unset_transport_header
     );
 
     fn bytes_from_head_offset(&self, offset: u32) -> Option<&[u8]> {
@@ -116,7 +156,8 @@ impl NetBuf {
         Some(unsafe { core::slice::from_raw_parts(descriptor.head.as_ptr().add(offset), end - offset) })
     }
 
-    /// The destination station address: the first six bytes at the link-layer header.
+    /// The destination station address: the first six bytes at the link-layer header (`eth_hdr(skb)->h_dest`). `None`
+    /// while that is unset, or when fewer than six bytes of it are linear.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();

@@ -9,12 +9,14 @@ mod frags;
 pub(crate) mod head;
 mod headers;
 mod inspect;
+mod linear;
 mod metadata;
 mod owner;
 mod receive;
 mod room;
 mod segments;
 mod shared_fields;
+mod split;
 
 use core::fmt;
 use core::mem::ManuallyDrop;
@@ -36,6 +38,7 @@ pub use inspect::{Backing, BufferInspection, FragInspection};
 pub use metadata::{CONTROL_BLOCK_SIZE, ChecksumStatus, PacketType};
 pub use owner::MemoryOwner;
 pub use receive::ReceivePattern;
+pub use room::IP_ALIGN;
 pub use segments::{DmaSegment, DmaSegmentMut};
 pub use shared_fields::Segmentation;
 

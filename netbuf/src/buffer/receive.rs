@@ -19,8 +19,8 @@ pub struct ReceivePattern {
 }
 
 impl NetBuf {
-    /// A buffer for the packet of `len` bytes at `offset` of a filled block: headers copied, payload referenced, short
-    /// packets copied whole.
+    /// A buffer for the packet of `len` bytes at `offset` of a filled block: headers copied behind
+    /// [`RECEIVE_HEADROOM`](crate::RECEIVE_HEADROOM) bytes of headroom, payload referenced, short packets copied whole.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();

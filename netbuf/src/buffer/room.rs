@@ -3,8 +3,12 @@
 use super::NetBuf;
 use crate::error::{Error, Shared};
 
+/// Bytes to [reserve](NetBuf::reserve) before an Ethernet frame is received, so that the IP header behind its 14 bytes is
+/// aligned to 16 (`NET_IP_ALIGN`).
+pub const IP_ALIGN: usize = 2;
+
 impl NetBuf {
-    /// Opens `count` bytes of headroom in an empty buffer (`skb_reserve`).
+    /// Opens `count` bytes of headroom in an empty buffer (`skb_reserve`), beside what it has already.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -16,7 +20,7 @@ impl NetBuf {
     ///
     /// # Errors
     ///
-    /// [`Error::NotEmpty`], [`Error::Tailroom`].
+    /// [`Error::NotEmpty`]: there is data already, linear or not. [`Error::Tailroom`]: there is not that much room.
     #[inline]
     pub fn reserve(&mut self, count: usize) -> Result<(), Error> {
         if !self.is_empty() {
@@ -52,7 +56,7 @@ impl NetBuf {
         descriptor.data = unsafe { descriptor.data.add(count) };
     }
 
-    /// Appends `count` bytes and returns them, whatever they are, to be written (`skb_put`).
+    /// Appends `count` bytes and returns them to be written (`skb_put`). Until then they are whatever lay there.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -64,7 +68,8 @@ impl NetBuf {
     ///
     /// # Errors
     ///
-    /// [`Error::Tailroom`], [`Error::NonLinear`], [`Error::Shared`].
+    /// [`Error::NonLinear`]: the packet goes on in frags, so its end is not in the head. [`Error::Tailroom`]: there is not
+    /// that much. [`Error::Shared`]: a clone uses the same head.
     #[inline]
     pub fn put(&mut self, count: usize) -> Result<&mut [u8], Error> {
         if self.is_nonlinear() {
@@ -104,7 +109,8 @@ impl NetBuf {
         unsafe { core::slice::from_raw_parts_mut(descriptor.data.as_ptr().add(old_len), count) }
     }
 
-    /// Prepends `count` bytes and returns them, whatever they are, to be written (`skb_push`).
+    /// Prepends `count` bytes and returns them to be written (`skb_push`). Until then they are whatever lay there: after a
+    /// [`pull`](Self::pull), what was pulled off.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -118,7 +124,7 @@ impl NetBuf {
     ///
     /// # Errors
     ///
-    /// [`Error::Headroom`], [`Error::Shared`].
+    /// [`Error::Headroom`]: there is not that much. [`Error::Shared`]: a clone uses the same head.
     #[inline]
     pub fn push(&mut self, count: usize) -> Result<&mut [u8], Error> {
         let available = self.headroom();
@@ -171,7 +177,7 @@ impl NetBuf {
     ///
     /// # Errors
     ///
-    /// [`Error::PastEnd`].
+    /// [`Error::PastEnd`]: the linear part is shorter.
     #[inline]
     pub fn pull(&mut self, count: usize) -> Result<&[u8], Error> {
         let available = self.head_len();
@@ -223,14 +229,14 @@ impl NetBuf {
     ///
     /// # Errors
     ///
-    /// [`Error::PastEnd`], [`Error::OutOfMemory`].
+    /// [`Error::PastEnd`]: the packet is shorter. [`Error::OutOfMemory`]: a larger head was needed. The packet is as it was.
     pub fn pull_anywhere(&mut self, count: usize) -> Result<&[u8], Error> {
         self.may_pull(count)?;
         self.pull(count)
     }
 
     /// Cuts the packet down to its first `count` bytes, dropping or shortening frags; does nothing when it is not
-    /// longer (`pskb_trim`).
+    /// longer (`pskb_trim`). Clones keep their length: one with frags gets a private head first.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();

@@ -377,7 +377,7 @@ impl Block {
         core::mem::forget(self);
         // SAFETY: the block keeps header and memory alive.
         let memory = unsafe { header.as_ref().inner.as_ref() };
-        if memory.is_owner() {
+        if memory.is_owner() && !memory.is_orphaned() {
             // Nobody else knows the block yet, so its count is a plain store.
             memory.shared_last.flush();
             // SAFETY: the header is alive.
@@ -527,15 +527,10 @@ impl Clone for SharedBlock {
 
 impl Drop for SharedBlock {
     fn drop(&mut self) {
-        // SAFETY: this handle owns one reference. Its block, alive until the memory is done with, keeps that alive.
+        // SAFETY: this handle owns one reference. Its block, alive until `put` is done with the memory, keeps that alive.
         unsafe {
             let memory = self.header.as_ref().inner;
-            let owner = memory.as_ref().is_owner();
-            if owner || context::in_interrupt() {
-                put(memory.as_ref(), self.header, owner);
-            } else {
-                Inner::put_block(memory, self.header);
-            }
+            put(memory.as_ref(), self.header, memory.as_ref().is_owner());
         }
     }
 }

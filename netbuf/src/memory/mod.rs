@@ -150,26 +150,6 @@ impl Inner {
         }
     }
 
-    /// Gives up a handle's reference to a block, from a task that does not own the memory. Of an orphaned memory nothing
-    /// but references in stock may be left then: hence under the lock, as in [`free_shared`](Self::free_shared).
-    ///
-    /// # Safety
-    ///
-    /// The header is alive and of this memory, and the caller owns one reference, which ends here.
-    pub(crate) unsafe fn put_block(this: NonNull<Self>, header: NonNull<BlockHeader>) {
-        // SAFETY: by contract the block is alive, which keeps the memory alive.
-        unsafe {
-            let inner = this.as_ref();
-            let shared = inner.shared.lock();
-            if header.as_ref().drop_references(1) {
-                drop(shared);
-                block::retire(header);
-            } else if inner.orphaned.load(Ordering::Relaxed) {
-                Self::tear_down_if_unused(this, shared);
-            }
-        }
-    }
-
     /// Moves half of the owner's list of `cache` to the shared one.
     #[cold]
     fn spill(&self, cache: CacheIndex) {
@@ -391,6 +371,13 @@ unsafe impl Sync for Memory {}
 impl Memory {
     /// A memory over `source`, belonging to the calling context.
     ///
+    /// ```
+    /// use netbuf::{Memory, NetBuf, host::HostPages};
+    /// let memory = Memory::new(HostPages::new())?;
+    /// let buffer = NetBuf::alloc(&memory, 64)?;
+    /// # Ok::<(), netbuf::OutOfMemory>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`OutOfMemory`]: the source has not even room for the bookkeeping.
@@ -515,6 +502,11 @@ impl Drop for Memory {
         let inner = self.inner();
         if inner.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
             inner.settle();
+            if inner.is_owner() {
+                // From now on each reference counts for itself: whoever gives up the last one, through another memory
+                // even, ends the block.
+                inner.shared_last.flush();
+            }
             let shared = inner.shared.lock();
             inner.orphaned.store(true, Ordering::SeqCst);
             // SAFETY: the lock is held, and this was the last handle.

@@ -180,11 +180,21 @@ unsafe impl Send for BlockPool {}
 unsafe impl Sync for BlockPool {}
 
 impl BlockPool {
-    /// An empty pool for blocks of `PAGE_SIZE << order` bytes that keeps at most `keep` idle ones.
+    /// An empty pool for blocks of `PAGE_SIZE << order` bytes that keeps at most `keep` idle ones. Blocks that come back
+    /// to a full pool, or after it was dropped, go on to the page source.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// # use netbuf::{BlockPool, Zone};
+    /// let pool = BlockPool::new(&memory, 0, Zone::Normal, 1)?;
+    /// drop((pool.take()?, pool.take()?));
+    /// assert_eq!(pool.idle(), 1);
+    /// # Ok::<(), netbuf::OutOfMemory>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`]: no room for the pool's bookkeeping.
+    /// [`OutOfMemory`]: no room for the pool's bookkeeping, or there are no blocks that large.
     pub fn new(memory: &Memory, order: u8, zone: Zone, keep: usize) -> Result<Self, OutOfMemory> {
         block::check_order(order)?;
         let inner = memory.inner();

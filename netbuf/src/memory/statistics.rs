@@ -69,6 +69,16 @@ impl Inner {
 
 impl Memory {
     /// [`Statistics::allocator_calls`] alone: one load, for whoever looks around every batch of packets.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// # use netbuf::NetBuf;
+    /// drop(NetBuf::alloc(&memory, 64)?);
+    /// let before = memory.allocator_calls();
+    /// drop(NetBuf::alloc(&memory, 64)?);
+    /// assert_eq!(memory.allocator_calls(), before);
+    /// # Ok::<(), netbuf::OutOfMemory>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn allocator_calls(&self) -> u64 {
@@ -76,6 +86,16 @@ impl Memory {
     }
 
     /// [`Statistics::copied_bytes`] alone: one load, for whoever looks around every batch of packets.
+    ///
+    /// ```
+    /// # let memory = netbuf::host::memory();
+    /// # use netbuf::NetBuf;
+    /// let mut buffer = NetBuf::alloc(&memory, 64)?;
+    /// buffer.put(40)?;
+    /// let copy = buffer.copy()?;
+    /// assert_eq!(memory.copied_bytes(), 40);
+    /// # Ok::<(), netbuf::Error>(())
+    /// ```
     #[inline]
     #[must_use]
     pub fn copied_bytes(&self) -> u64 {
@@ -98,7 +118,8 @@ impl Memory {
         self.inner().statistics()
     }
 
-    /// The slab caches, `kmalloc-64` to `kmalloc-8192`, those of descriptors and that of block headers.
+    /// The slab caches: `kmalloc-64` to `kmalloc-8192`, `skbuff_head_cache` and `skbuff_fclone_cache` for descriptors,
+    /// `page_block` for the headers of blocks.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();

@@ -188,3 +188,57 @@ fn skb_pull_rcsum_keeps_a_complete_checksum_right() {
     let mut packet = buffer(&memory, b"head", &[b"frag"]);
     assert_eq!(packet.pull_checksummed(5).unwrap_err(), Error::PastEnd { wanted: 5, available: 4 });
 }
+
+#[test]
+fn skb_push_rcsum_and_pskb_trim_rcsum_keep_a_complete_checksum_right() {
+    let memory = host::memory();
+    let right = |packet: &NetBuf, what: &str| {
+        let ChecksumStatus::Complete(sum) = packet.checksum_status() else { panic!("no longer complete") };
+        let anew = packet.checksum(0..packet.len()).unwrap();
+        assert_eq!(fold(sum) % 0xffff, fold(anew) % 0xffff, "{what}, where 0 and 0xffff are both zero");
+    };
+    for count in 0..=51 {
+        let mut packet = buffer(&memory, &bytes(20, 1), &[&bytes(31, 2)]);
+        packet.set_checksum_status(ChecksumStatus::Complete(packet.checksum(0..51).unwrap()));
+        packet.trim_checksummed(count).unwrap();
+        assert_eq!(packet.len(), count);
+        right(&packet, &format!("trimmed to {count}"));
+        packet.push_checksummed(&bytes(count, 3)).unwrap();
+        assert_eq!(packet.data()[..count], bytes(count, 3));
+        right(&packet, &format!("pushed {count}"));
+    }
+    // Other states pass through.
+    let mut packet = buffer(&memory, &bytes(40, 1), &[]);
+    packet.set_checksum_status(ChecksumStatus::Partial { start: 20, offset: 2 });
+    packet.push_checksummed(b"ab").unwrap();
+    packet.trim_checksummed(30).unwrap();
+    assert_eq!(packet.checksum_status(), ChecksumStatus::Partial { start: 22, offset: 2 });
+    assert_eq!(
+        packet.push_checksummed(&[0; 100]).unwrap_err(),
+        Error::Headroom { wanted: 100, available: 62 }
+    );
+}
+
+#[test]
+fn a_partial_checksum_whose_place_is_trimmed_off_is_none() {
+    let memory = host::memory();
+    let mut packet = buffer(&memory, &bytes(20, 1), &[&bytes(20, 2)]);
+    packet.set_checksum_status(ChecksumStatus::Partial { start: 20, offset: 6 });
+    packet.trim(28).unwrap();
+    assert_eq!(packet.checksum_status(), ChecksumStatus::Partial { start: 20, offset: 6 });
+    packet.trim(27).unwrap();
+    assert_eq!(packet.checksum_status(), ChecksumStatus::None);
+    assert_eq!(packet.complete_checksum(), Ok(()));
+}
+
+#[test]
+fn skb_checksum_help_into_a_page_with_other_readers_is_refused() {
+    let memory = host::memory();
+    let mut packet = buffer(&memory, &bytes(20, 1), &[&bytes(20, 2)]);
+    packet.set_checksum_status(ChecksumStatus::Partial { start: 20, offset: 6 });
+    let reader = packet.frag_block(0).unwrap();
+    assert_eq!(packet.complete_checksum().unwrap_err(), Error::Shared);
+    assert_eq!(packet.checksum_status(), ChecksumStatus::Partial { start: 20, offset: 6 });
+    drop(reader);
+    packet.complete_checksum().unwrap();
+}

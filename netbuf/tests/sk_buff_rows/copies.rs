@@ -178,3 +178,20 @@ fn copies_without_memory_are_refused_and_leak_nothing() {
     assert_eq!(memory.statistics().live_descriptors, statistics.live_descriptors);
     assert_eq!(memory.statistics().live_slab_objects, statistics.live_slab_objects);
 }
+
+#[test]
+fn skb_header_pointer_is_in_place_where_it_can_be_and_copies_where_it_must() {
+    let memory = host::memory();
+    let mut packet = buffer(&memory, b"head", &[b"frag"]);
+    packet.append_to_frag_list(buffer(&memory, b"list", &[])).unwrap();
+    let copied = memory.statistics().copied_bytes;
+    assert_eq!(packet.header_pointer(1, &mut [0; 3]).unwrap().as_ptr(), packet.data()[1..].as_ptr());
+    assert_eq!(memory.statistics().copied_bytes, copied);
+    assert_eq!(packet.header_pointer(2, &mut [0; 8]).unwrap(), b"adfragli");
+    assert_eq!(packet.header_pointer(12, &mut []).unwrap(), b"");
+    assert_eq!(
+        packet.header_pointer(9, &mut [0; 4]).unwrap_err(),
+        Error::PastEnd { wanted: 13, available: 12 }
+    );
+    assert!(packet.header_pointer(usize::MAX, &mut [0; 4]).is_err());
+}

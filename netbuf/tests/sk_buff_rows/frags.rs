@@ -253,3 +253,33 @@ fn a_block_with_readers_is_not_handed_to_a_device_again() {
     page.bytes_mut()[0] = 1;
     assert_eq!(page.zone(), Zone::Normal);
 }
+
+#[test]
+fn skb_frag_ref_lets_another_buffer_carry_the_same_bytes() {
+    let memory = host::memory();
+    let received = buffer(&memory, b"head", &[&bytes(1000, 1)]);
+    let (page, offset) = received.frag_block(0).unwrap();
+    assert_eq!((offset, page.references()), (100, 2));
+    assert!(received.frag_block(1).is_none());
+    let mut sent = buffer(&memory, b"other", &[]);
+    let copied = memory.statistics().copied_bytes;
+    sent.add_rx_frag(page.clone(), offset, 1000, 4096).unwrap();
+    assert_eq!(memory.statistics().copied_bytes, copied);
+    drop(received);
+    assert_eq!(page.references(), 2);
+    assert_eq!(sent.frag(0).unwrap(), bytes(1000, 1));
+}
+
+#[test]
+fn a_frag_may_come_from_another_memory_and_outlive_its_handles() {
+    let pages = host::HostPages::new();
+    let other = netbuf::Memory::new(pages.clone()).unwrap();
+    let memory = host::memory();
+    let mut packet = NetBuf::alloc(&memory, 64).unwrap();
+    packet.add_rx_frag(block(&other, 0, 0, b"foreign"), 0, 7, 4096).unwrap();
+    let copy = packet.copy_head().unwrap();
+    drop(other);
+    assert_eq!((content(&packet), content(&copy)), (b"foreign".to_vec(), b"foreign".to_vec()));
+    drop((packet, copy));
+    assert_eq!(pages.live_blocks(), 0);
+}

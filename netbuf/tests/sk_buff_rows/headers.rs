@@ -135,3 +135,22 @@ fn destination_is_the_first_six_bytes_at_the_mac_header() {
     in_frag.reset_mac_header();
     assert_eq!(in_frag.destination(), None, "headers are read from the linear part");
 }
+
+#[test]
+fn offsets_are_from_the_data_and_negative_in_the_headroom() {
+    let memory = host::memory();
+    let mut packet = buffer(&memory, &bytes(54, 1), &[]);
+    assert_eq!((packet.mac_offset(), packet.network_offset(), packet.transport_offset()), (None, None, None));
+    packet.reset_mac_header();
+    packet.set_network_header(14).unwrap();
+    packet.set_transport_header(34).unwrap();
+    packet.pull(34).unwrap();
+    let offsets = |packet: &NetBuf| [packet.mac_offset(), packet.network_offset(), packet.transport_offset()];
+    assert_eq!(offsets(&packet), [Some(-34), Some(-20), Some(0)]);
+    packet.expand_head(100, 0).unwrap();
+    assert_eq!(offsets(&packet), [Some(-34), Some(-20), Some(0)]);
+    assert_eq!(offsets(&packet.copy().unwrap()), [Some(-34), Some(-20), Some(0)]);
+    packet.unset_mac_header();
+    assert_eq!(offsets(&packet), [None, Some(-20), Some(0)]);
+    assert!(!packet.mac_header_was_set() && packet.mac_header().is_none());
+}

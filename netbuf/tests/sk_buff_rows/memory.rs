@@ -146,6 +146,19 @@ fn bookkeeping_outlives_handles_until_the_last_buffer_block_and_pool() {
 }
 
 #[test]
+fn a_block_whose_last_reference_dies_in_another_thread_ends_the_memory() {
+    let pages = host::HostPages::new();
+    let memory = Memory::new(pages.clone()).unwrap();
+    let first = Block::alloc(&memory, 0, Zone::Normal).unwrap().share();
+    let second = Block::alloc(&memory, 0, Zone::Normal).unwrap();
+    drop(memory);
+    std::thread::spawn(move || drop(first)).join().unwrap();
+    let second = second.share();
+    std::thread::spawn(move || drop(second)).join().unwrap();
+    assert_eq!(pages.live_blocks(), 0);
+}
+
+#[test]
 fn shrink_gives_back_what_nobody_uses() {
     let pages = host::HostPages::new();
     let memory = Memory::new(pages.clone()).unwrap();

@@ -236,3 +236,20 @@ fn locked_queue_is_used_from_many_threads_and_loses_nothing() {
     assert_eq!(sorted, (0..2 * EACH).collect::<Vec<_>>());
     assert_eq!(memory.statistics().live_descriptors, 0);
 }
+
+#[test]
+fn skb_queue_reverse_walk_goes_back_and_may_remove_too() {
+    let memory = host::memory();
+    let mut queue = queue(&memory, &[1, 2, 3, 4]);
+    let mut seen = Vec::new();
+    let mut cursor = queue.cursor_back();
+    while let Some(mark) = cursor.current().map(NetBuf::mark) {
+        seen.push(mark);
+        if mark % 2 == 0 {
+            cursor.remove();
+        }
+        cursor.retreat();
+    }
+    assert_eq!((seen, marks(&queue)), (vec![4, 3, 2, 1], vec![1, 3]));
+    assert!(Queue::new().cursor_back().current().is_none());
+}

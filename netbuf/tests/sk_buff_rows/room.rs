@@ -1,6 +1,6 @@
 //! Section 2: room at both ends. Each refusal changes nothing.
 
-use netbuf::{Error, NetBuf, host};
+use netbuf::{Error, IP_ALIGN, NetBuf, host};
 
 use crate::{buffer, bytes, content, state};
 
@@ -222,8 +222,9 @@ fn skb_reserve_is_for_empty_buffers_and_within_the_tailroom() {
 
 #[test]
 fn two_bytes_of_headroom_align_the_ip_header_behind_an_ethernet_header() {
+    assert_eq!(IP_ALIGN, 2);
     let mut buffer = NetBuf::rx_alloc(&host::memory(), 1536).unwrap();
-    buffer.reserve(2).unwrap();
+    buffer.reserve(IP_ALIGN).unwrap();
     buffer.put(34).unwrap();
     buffer.pull(14).unwrap();
     assert_eq!(buffer.data().as_ptr() as usize % 16, 0);

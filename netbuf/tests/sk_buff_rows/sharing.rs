@@ -178,3 +178,19 @@ fn skb_share_check_without_memory_drops_the_handle_and_leaves_the_others() {
     assert!(tap.clone().share_check().is_err());
     assert_eq!((tap.users(), tap.is_cloned(), tap.data()), (1, false, &b"head"[..]));
 }
+
+#[test]
+fn skb_ensure_writable_makes_the_first_bytes_linear_and_private() {
+    let memory = host::memory();
+    let mut first = buffer(&memory, b"head", &[b"frag"]);
+    let second = first.clone_buffer().unwrap();
+    first.make_writable(6).unwrap();
+    first.data_mut().unwrap()[..6].copy_from_slice(b"HEADFR");
+    assert_eq!((content(&first), content(&second)), (b"HEADFRag".to_vec(), b"headfrag".to_vec()));
+    assert_eq!(first.make_writable(9).unwrap_err(), Error::PastEnd { wanted: 9, available: 8 });
+
+    let mut alone = buffer(&memory, b"head", &[b"frag"]);
+    let copied = memory.statistics().copied_bytes;
+    alone.make_writable(4).unwrap();
+    assert_eq!(memory.statistics().copied_bytes, copied);
+}
