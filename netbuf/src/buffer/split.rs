@@ -11,7 +11,7 @@ impl NetBuf {
     /// by reference, linear ones are copied to a head of the new buffer.
     ///
     /// Metadata stays with this buffer, the new one has none, and nobody is charged for it. Truesize moves by the number
-    /// of bytes that moved in frags.
+    /// of bytes that moved in frags, and whole when no frag stays.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -63,9 +63,14 @@ impl NetBuf {
         let descriptor = second.descriptor_mut();
         descriptor.len += moved as u32;
         descriptor.data_len += moved as u32;
-        // What the moved bytes pin is not known frag by frag: their own length is the least it can be.
-        second.change_truesize(moved as i64);
-        self.change_truesize(-(moved as i64));
+        // What the moved bytes pin is not known frag by frag: their own length is the least it can be, and when no frag
+        // stays it is all.
+        let pinned = match keep {
+            0 => i64::from(self.descriptor().truesize) - i64::from(self.descriptor().empty_truesize()),
+            _ => moved as i64,
+        };
+        second.change_truesize(pinned);
+        self.change_truesize(-pinned);
         self.count_copied(linear);
         Ok(second)
     }
@@ -96,6 +101,9 @@ impl NetBuf {
         let len = next.len();
         if self.len() + len > MAXIMUM_LEN {
             return Err(next);
+        }
+        if len == 0 {
+            return Ok(());
         }
         if !next.is_nonlinear() && len <= self.tailroom() {
             if let Ok(room) = self.put(len) {

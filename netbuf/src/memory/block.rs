@@ -527,10 +527,15 @@ impl Clone for SharedBlock {
 
 impl Drop for SharedBlock {
     fn drop(&mut self) {
-        // SAFETY: this handle owns one reference. Its block, alive until `put` is done with the memory, keeps that alive.
+        // SAFETY: this handle owns one reference. Its block, alive until the memory is done with, keeps that alive.
         unsafe {
             let memory = self.header.as_ref().inner;
-            put(memory.as_ref(), self.header, memory.as_ref().is_owner());
+            let owner = memory.as_ref().is_owner();
+            if owner || context::in_interrupt() {
+                put(memory.as_ref(), self.header, owner);
+            } else {
+                Inner::put_block(memory, self.header);
+            }
         }
     }
 }

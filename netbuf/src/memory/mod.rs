@@ -150,6 +150,26 @@ impl Inner {
         }
     }
 
+    /// Gives up a handle's reference to a block, from a task that does not own the memory. Of an orphaned memory nothing
+    /// but references in stock may be left then: hence under the lock, as in [`free_shared`](Self::free_shared).
+    ///
+    /// # Safety
+    ///
+    /// The header is alive and of this memory, and the caller owns one reference, which ends here.
+    pub(crate) unsafe fn put_block(this: NonNull<Self>, header: NonNull<BlockHeader>) {
+        // SAFETY: by contract the block is alive, which keeps the memory alive.
+        unsafe {
+            let inner = this.as_ref();
+            let shared = inner.shared.lock();
+            if header.as_ref().drop_references(1) {
+                drop(shared);
+                block::retire(header);
+            } else if inner.orphaned.load(Ordering::Relaxed) {
+                Self::tear_down_if_unused(this, shared);
+            }
+        }
+    }
+
     /// Moves half of the owner's list of `cache` to the shared one.
     #[cold]
     fn spill(&self, cache: CacheIndex) {
