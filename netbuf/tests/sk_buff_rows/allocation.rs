@@ -30,6 +30,28 @@ fn an_impossible_size_is_out_of_memory() {
 }
 
 #[test]
+fn memory_that_ran_out_works_again_when_there_is_some() {
+    let pages = host::HostPages::new();
+    let memory = Memory::new(pages.clone()).unwrap();
+    pages.fail_allocations_from(0);
+    // 128 bytes of linear area and the shared info: an object of kmalloc-512.
+    assert_eq!(NetBuf::alloc(&memory, 100).unwrap_err(), OutOfMemory { bytes: 512 });
+    assert!(NetBuf::rx_alloc(&memory, 100).is_err());
+    assert!(NetBuf::alloc_fclone(&memory, 100).is_err());
+    assert!(Block::alloc(&memory, 0, Zone::Normal).is_err());
+    assert!(netbuf::BlockPool::new(&memory, 0, Zone::Normal, 1).is_err());
+    pages.heal();
+    assert!(NetBuf::alloc(&memory, 100).is_ok());
+    assert_eq!(memory.statistics().live_descriptors, 0);
+}
+
+#[test]
+fn a_buffer_is_one_pointer() {
+    assert_eq!(size_of::<NetBuf>(), size_of::<usize>());
+    assert_eq!(size_of::<Option<NetBuf>>(), size_of::<usize>());
+}
+
+#[test]
 fn dev_alloc_skb_keeps_64_bytes_in_front() {
     assert_eq!(RECEIVE_HEADROOM, 64);
     let memory = host::memory();
@@ -198,13 +220,33 @@ fn dropping_whatever_holds_buffers_is_deferred_in_an_interrupt_too() {
 }
 
 #[test]
+fn blocks_dropped_in_an_interrupt_come_back_later() {
+    let memory = host::memory();
+    let pool = netbuf::BlockPool::new(&memory, 0, Zone::Normal, 4).unwrap();
+    let first = pool.take().unwrap();
+    let second = pool.take().unwrap().share();
+    let third = second.clone();
+    {
+        let _interrupt = context::enter_interrupt();
+        drop((first, second));
+        assert_eq!(pool.idle(), 0);
+    }
+    drop(third);
+    memory.free_deferred();
+    assert_eq!((pool.idle(), pool.out()), (2, 0));
+}
+
+#[test]
 fn buffers_move_between_threads() {
-    fn is_send<T: Send>() {}
-    is_send::<NetBuf>();
-    is_send::<netbuf::SharedNetBuf>();
-    is_send::<Queue>();
-    is_send::<Block>();
-    is_send::<netbuf::SharedBlock>();
+    fn moves<T: Send + Sync>() {}
+    moves::<NetBuf>();
+    moves::<netbuf::SharedNetBuf>();
+    moves::<Queue>();
+    moves::<netbuf::LockedQueue>();
+    moves::<Memory>();
+    moves::<Block>();
+    moves::<netbuf::SharedBlock>();
+    moves::<netbuf::BlockPool>();
 
     let memory = host::memory();
     let mut buffer = crate::buffer(&memory, b"head ", &[&bytes(2000, 1)]);

@@ -44,6 +44,11 @@ fn a_buffer_has_17_frags_at_most() {
     assert_eq!(packet.add_rx_frag(page.clone(), 0, 8, 4096).unwrap_err(), Error::TooManyFrags { frags: 17 });
     assert_eq!(state(&packet), before);
     assert_eq!(page.references(), 1);
+
+    // A range that continues the last frag needs no place of its own.
+    let (last, offset) = packet.frag_block(16).unwrap();
+    packet.add_rx_frag(last, offset + 10, 8, 0).unwrap();
+    assert_eq!((packet.frag_count(), packet.len()), (17, 178));
 }
 
 #[test]

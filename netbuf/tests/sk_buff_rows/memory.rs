@@ -37,6 +37,7 @@ fn head_beyond_the_largest_cache_is_a_page_block() {
     let buffer = NetBuf::alloc(&memory, 20_000).unwrap();
     assert!(matches!(buffer.inspect().backing, Backing::PageFragment { .. }));
     assert!(buffer.inspect().block.len() >= 20_000);
+    assert!(matches!(buffer.copy().unwrap().inspect().backing, Backing::PageFragment { .. }));
     let blocks = memory.statistics().live_blocks;
     drop(buffer);
     assert!(memory.statistics().live_blocks < blocks);

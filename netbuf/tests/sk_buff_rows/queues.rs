@@ -29,7 +29,7 @@ fn skb_queue_head_init_empty_and_len() {
     let queue = Queue::new();
     assert!(queue.is_empty());
     assert_eq!(queue.len(), 0);
-    assert_eq!(marks(&Queue::default()), []);
+    assert!(marks(&Queue::default()).is_empty());
 }
 
 #[test]
@@ -118,12 +118,12 @@ fn skb_queue_splice_joins_two_queues_at_either_end_and_empties_the_other() {
         let (mut first, mut second) = (queue(&memory, left), queue(&memory, right));
         first.append(&mut second);
         assert_eq!(marks(&first), [left, right].concat());
-        assert_eq!(marks(&second), []);
+        assert!(marks(&second).is_empty());
 
         let (mut first, mut second) = (queue(&memory, left), queue(&memory, right));
         first.prepend(&mut second);
         assert_eq!(marks(&first), [right, left].concat());
-        assert_eq!(marks(&second), []);
+        assert!(marks(&second).is_empty());
         second.push_back(marked(&memory, 7)); // and can be used again
         assert_eq!(marks(&second), [7]);
     }

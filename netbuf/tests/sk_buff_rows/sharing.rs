@@ -27,6 +27,22 @@ fn skb_clone_marks_both_and_makes_the_data_read_only() {
 }
 
 #[test]
+fn the_last_of_several_clones_may_write_again() {
+    let memory = host::memory();
+    for alloc in [NetBuf::alloc, NetBuf::alloc_fclone] {
+        let mut first = alloc(&memory, 64).unwrap();
+        first.put(4).unwrap().copy_from_slice(b"data");
+        let mut second = first.clone_buffer().unwrap();
+        let mut third = second.clone_buffer().unwrap();
+        drop(first);
+        assert_eq!(second.data_mut(), Err(Shared));
+        drop(second);
+        third.data_mut().unwrap()[0] = b'D';
+        assert_eq!(third.data(), b"Data");
+    }
+}
+
+#[test]
 fn skb_clone_of_a_head_with_frags_refuses_frags_too() {
     let memory = host::memory();
     let mut first = buffer(&memory, b"head", &[b"frag"]);
