@@ -84,7 +84,8 @@ impl NetBuf {
             let descriptor = buffer.descriptor_mut();
             descriptor.len = len as u32;
             descriptor.data_len = rest as u32;
-            descriptor.truesize = descriptor.truesize.saturating_add(truesize as u32);
+            descriptor.truesize =
+                descriptor.truesize.saturating_add(u32::try_from(truesize).unwrap_or(u32::MAX));
         }
         Ok(buffer)
     }

@@ -6,6 +6,7 @@
 
 pub mod account;
 mod buffers;
+mod change;
 mod check;
 mod memory;
 mod place;
