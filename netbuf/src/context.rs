@@ -2,8 +2,8 @@
 //!
 //! Each [`Memory`](crate::Memory) belongs to the context that made it. That context allocates and frees without an
 //! atomic instruction, from lists that nobody else touches; every other context goes through a lock, and an interrupt
-//! handler only puts what it frees on a list that a task drains later. This module answers the one question behind
-//! that choice, in one load:
+//! handler only puts what it frees on a list that a task drains later. So every allocation and every free asks who is
+//! calling, and this module answers in one load:
 //!
 //! - With feature `host` a context is a thread, and interrupts are played with [`enter_interrupt`].
 //! - Without it nothing is known about the surroundings, and every context takes the lock, until the kernel says that

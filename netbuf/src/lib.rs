@@ -167,10 +167,19 @@
 //! metadata; the third the control block. A frag is a pointer, an offset and a length. Both sizes are asserted when
 //! the crate is compiled.
 //!
-//! # What is not here
+//! # Where it differs from Linux
 //!
-//! Segmentation offload is described (segment size, count) but not done. A buffer on a frag list has no frag list of its
-//! own. NUMA nodes are not told apart.
+//! - What Linux answers with a panic or a null pointer is an [`Error`] with the numbers that explain it, and the packet is
+//!   as it was.
+//! - That nobody writes a shared head is a convention there. Here it is refused, and a clone that drops frags gets a list
+//!   of its own first.
+//! - A descriptor with several users is a [`SharedNetBuf`], which only reads. All others have one owner.
+//! - [`truesize`](NetBuf::truesize) falls when frags are dropped or pulled into the head. A buffer that is appended to a
+//!   frag list counts there, and its own charge is given back.
+//! - A buffer in a queue is looked at in place, and taken out to be changed.
+//! - `dev` and `iif` are one number. NUMA nodes are not told apart.
+//! - Segmentation offload is described (segment size, count) but not done. A buffer on a frag list has no frag list of its
+//!   own. [Joining](NetBuf::try_coalesce) does not turn the head of the second buffer into a frag of the first.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;

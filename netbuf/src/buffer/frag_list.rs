@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::queue::Iter;
 
 impl NetBuf {
-    /// Whether the packet continues in other buffers.
+    /// Whether the packet continues in other buffers (`skb_has_frag_list`).
     ///
     /// ```
     /// # let memory = netbuf::host::memory();

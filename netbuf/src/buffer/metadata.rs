@@ -29,13 +29,13 @@ pub enum ChecksumStatus {
     None,
     /// Receive: the hardware checked it, it is right.
     Unnecessary,
-    /// Receive: this is the ones' complement sum of all bytes from `data` on, not folded, in the byte order of the
-    /// packet as [`checksum`](crate::checksum) returns it.
+    /// Receive: the hardware summed all bytes from `data` to the end, and this is the sum, not folded, as
+    /// [`checksum`](crate::checksum) would return it.
     Complete(u32),
-    /// Transmit: the device must sum the bytes from `start` (from `data`) to the end and store the checksum `offset`
-    /// bytes behind `start`.
+    /// Transmit: the device must sum the bytes from `start` to the end of the packet and store the checksum at
+    /// `start + offset`.
     Partial {
-        /// Where the sum starts, in bytes from `data`.
+        /// Where the sum starts, in bytes from the start of the data.
         start: usize,
         /// Where the checksum goes, in bytes from `start`.
         offset: usize,
@@ -237,7 +237,7 @@ impl NetBuf {
         self.descriptor_mut().packet_type = packet_type as u8;
     }
 
-    /// Whether somebody has looked at the packet in a queue without taking it (`peeked`).
+    /// Whether a reader has seen the packet in a queue without taking it (`peeked`). A note that the reader makes.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -264,7 +264,8 @@ impl NetBuf {
         self.set_flag(PEEKED, peeked);
     }
 
-    /// Whether this buffer promised to look at the payload only and not at the header (`nohdr`).
+    /// Whether the owner of this buffer promised to look at the payload only and not at the headers (`nohdr`). A note
+    /// among layers, which nothing enforces.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();

@@ -8,6 +8,7 @@ mod allocation;
 mod charges;
 mod checksums;
 mod copies;
+mod exhaustion;
 mod frag_lists;
 mod frags;
 mod headers;
