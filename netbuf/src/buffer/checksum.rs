@@ -191,6 +191,7 @@ pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
     fold(u32::from(!checksum) + u32::from(!old) + u32::from(new))
 }
 
+/// Checksums: of any range, and kept right while headers come and go.
 impl NetBuf {
     /// The sum, not folded, of a range of the packet across head, frags and frag list (`skb_checksum`). The words are
     /// counted from the start of the range, wherever the pieces begin and end; an empty range sums to 0.

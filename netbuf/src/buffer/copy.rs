@@ -10,6 +10,7 @@ use crate::memory::slab::DESCRIPTOR_CACHE;
 use super::clone::{clone_list, write_copy};
 use super::descriptor::{Descriptor, DescriptorKind, MAYBE_CLONED, UNSET};
 
+/// Copies: whole buffers, and ranges in and out at any offset.
 impl NetBuf {
     /// Everything copied into one new linear buffer with the same headroom and metadata (`skb_copy`). Headers that were
     /// pulled off but whose offsets are known lie in the copy's headroom too. The copy is charged to nobody, and nothing

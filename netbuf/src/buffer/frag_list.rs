@@ -9,6 +9,7 @@ use super::frags::MAXIMUM_LEN;
 use crate::error::Error;
 use crate::queue::Iter;
 
+/// The frag list: other buffers in which the packet continues.
 impl NetBuf {
     /// Whether the packet continues in other buffers (`skb_has_frag_list`).
     ///

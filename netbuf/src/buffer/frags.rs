@@ -15,6 +15,7 @@ impl SharedInfo {
     }
 }
 
+/// Frags: pieces of page blocks that continue the linear part.
 impl NetBuf {
     /// Frags in the buffer.
     ///

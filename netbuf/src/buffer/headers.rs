@@ -112,6 +112,7 @@ macro_rules! header_offset {
     };
 }
 
+/// Where the headers are: offsets that stay when the data moves.
 impl NetBuf {
     header_offset!(
         "link-layer",

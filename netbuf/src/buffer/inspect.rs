@@ -69,6 +69,7 @@ pub struct FragInspection {
     pub len: usize,
 }
 
+/// What backs the buffer.
 impl NetBuf {
     /// Which slab cache or page fragment backs the head, and which page blocks back the frags; with zone, reference
     /// counts and truesize.

@@ -15,6 +15,7 @@ impl SharedInfo {
     }
 }
 
+/// Bytes of frags and frag list moved into the head.
 impl NetBuf {
     /// Makes sure that the first `count` bytes are linear, moving bytes from the frags to the end of the head where
     /// needed (`pskb_may_pull`). After that, headers up to there can be read from [`data`](Self::data).

@@ -134,6 +134,7 @@ macro_rules! optional_field {
     };
 }
 
+/// What layers tell each other about a packet, and the private bytes of each.
 impl NetBuf {
     field!(
         /// The Ethernet type of the payload, host byte order (`protocol`).

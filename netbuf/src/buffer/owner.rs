@@ -41,6 +41,7 @@ pub trait MemoryOwner: Send + Sync {
     fn discharge(&self, truesize: usize);
 }
 
+/// Accounting: who pays for the memory.
 impl NetBuf {
     /// Memory really held: descriptor, linear area, shared info, what each frag pins, and the same of each buffer on
     /// the frag list.

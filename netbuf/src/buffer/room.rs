@@ -7,6 +7,7 @@ use crate::error::{Error, Shared};
 /// aligned to 16 (`NET_IP_ALIGN`).
 pub const IP_ALIGN: usize = 2;
 
+/// Room at both ends: reserve, put, push, pull, trim, and a device that fills the tailroom.
 impl NetBuf {
     /// Opens `count` bytes of headroom in an empty buffer (`skb_reserve`), beside what it has already.
     ///

@@ -103,6 +103,7 @@ impl<'a> Iterator for Segments<'a> {
     }
 }
 
+/// The pieces of the packet in order, for a device to gather or for reading.
 impl NetBuf {
     #[inline]
     pub(crate) fn segments(&self) -> Segments<'_> {

@@ -27,6 +27,7 @@ impl SharedInfo {
     }
 }
 
+/// What the shared info says of the packet as a whole.
 impl NetBuf {
     /// How the packet must be cut into segments; `None`: not at all.
     ///

@@ -6,6 +6,7 @@ use super::{NetBuf, head};
 use crate::error::Error;
 use crate::memory::block;
 
+/// One packet cut in two, two joined to one.
 impl NetBuf {
     /// Takes everything from byte `offset` on out of the packet, into a new buffer (`skb_split`). Bytes in frags move
     /// by reference, linear ones are copied to a head of the new buffer.
