@@ -18,7 +18,8 @@ impl fmt::Display for OutOfMemory {
 impl core::error::Error for OutOfMemory {}
 
 /// The bytes belong to a clone as well, or the block to another frag: they must not be written.
-/// [`NetBuf::unshare`](crate::NetBuf::unshare) makes private ones.
+/// [`NetBuf::unshare`](crate::NetBuf::unshare) makes those in the head private,
+/// [`NetBuf::linearize`](crate::NetBuf::linearize) those in frags too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shared;
 
@@ -71,7 +72,7 @@ pub enum Error {
     },
     /// All places for frags are taken.
     TooManyFrags {
-        /// Frags in the buffer, or that would be in it.
+        /// Frags in the buffer.
         frags: usize,
     },
     /// A buffer on a frag list cannot have a frag list of its own.
@@ -111,7 +112,7 @@ impl fmt::Display for Error {
                 write!(formatter, "the buffer is not linear: {data_len} bytes lie outside the head")
             }
             Self::TooManyFrags { frags } => {
-                write!(formatter, "{frags} frags are more than the {} that fit", crate::MAX_FRAGS)
+                write!(formatter, "the buffer has {frags} frags already, of {} that fit", crate::MAX_FRAGS)
             }
             Self::NestedFragList => {
                 formatter.write_str("a buffer on a frag list cannot have a frag list of its own")

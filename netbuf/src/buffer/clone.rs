@@ -26,7 +26,18 @@ pub(super) unsafe fn write_copy(source: &Descriptor, place: NonNull<Descriptor>,
     // SAFETY: by contract. The first two cache lines hold plain values and pointers; the owner is not copied.
     unsafe {
         #[cfg(not(feature = "loom"))]
-        place.cast::<[u64; 16]>().write(ptr::from_ref(source).cast::<[u64; 16]>().read());
+        {
+            // All but the eighth word, of which only two fields are copied: other handles may be counting `users`, which
+            // lies there too, at this moment.
+            const {
+                assert!(offset_of!(Descriptor, head_source) == 56 && offset_of!(Descriptor, mac_header) == 64)
+            };
+            let (from, to) = (ptr::from_ref(source).cast::<u64>(), place.cast::<u64>());
+            to.cast::<[u64; 7]>().write(from.cast::<[u64; 7]>().read());
+            to.add(8).cast::<[u64; 8]>().write(from.add(8).cast::<[u64; 8]>().read());
+            (*place).head_source = source.head_source;
+            (*place).packet_type = source.packet_type;
+        }
         #[cfg(feature = "loom")]
         ptr::copy_nonoverlapping(source, place, 1);
         (*place).control_block = source.control_block;
