@@ -14,12 +14,22 @@ pub(super) fn change(action: Action, buffer: &mut NetBuf, state: &mut State, val
     // Where something changes in the packet: numbers near these find what is off by one.
     let limits = [head_len, head_len + frag_bytes(buffer), len];
     let most = len + 1;
+    // Every other time the twin without checks, where its conditions hold.
+    let unchecked = value.is_multiple_of(2);
     let bytes = &mut state.bytes;
     match action {
         Action::Reserve(_, count) => {
             let count = count.to(&[tailroom], 100);
-            let result = buffer.reserve(count);
-            assert_eq!(result.is_ok(), len == 0 && count <= tailroom, "{result:?}");
+            let may = len == 0 && count <= tailroom;
+            let result = match may && unchecked {
+                // SAFETY: the buffer is empty and has the room.
+                true => {
+                    unsafe { buffer.reserve_unchecked(count) };
+                    Ok(())
+                }
+                false => buffer.reserve(count),
+            };
+            assert_eq!(result.is_ok(), may, "{result:?}");
             if result.is_ok() {
                 assert_eq!((buffer.headroom(), buffer.tailroom()), (headroom + count, tailroom - count));
                 state.data_moves(count as i64);
@@ -28,7 +38,12 @@ pub(super) fn change(action: Action, buffer: &mut NetBuf, state: &mut State, val
         Action::Put(_, count) => {
             let count = count.to(&[tailroom], 300);
             let may = !buffer.is_nonlinear() && !cloned && count <= tailroom;
-            match buffer.put(count) {
+            let result = match may && unchecked {
+                // SAFETY: the buffer is linear, its head is its own, and there is room.
+                true => Ok(unsafe { buffer.put_unchecked(count) }),
+                false => buffer.put(count),
+            };
+            match result {
                 Ok(room) => {
                     assert!(may);
                     room.fill(value);
@@ -39,18 +54,30 @@ pub(super) fn change(action: Action, buffer: &mut NetBuf, state: &mut State, val
         }
         Action::Push(_, count) => {
             let count = count.to(&[headroom], 100);
-            match buffer.push(count) {
+            let may = !cloned && count <= headroom;
+            let result = match may && unchecked {
+                // SAFETY: the head is this buffer's own, and there is room.
+                true => Ok(unsafe { buffer.push_unchecked(count) }),
+                false => buffer.push(count),
+            };
+            match result {
                 Ok(room) => {
-                    assert!(!cloned && count <= headroom);
+                    assert!(may);
                     room.fill(value);
                     bytes.splice(0..0, std::iter::repeat_n(value, count));
                     state.data_moves(-(count as i64));
                 }
-                Err(_) => assert!(cloned || count > headroom),
+                Err(_) => assert!(!may),
             }
         }
         Action::Pull(_, count) => {
             let count = count.to(&limits, most);
+            if count <= head_len && unchecked {
+                // SAFETY: the linear part has that many bytes.
+                unsafe { buffer.pull_unchecked(count) };
+                bytes.drain(..count);
+                return state.data_moves(count as i64);
+            }
             let result = buffer.pull(count).map(<[u8]>::to_vec);
             assert_eq!(result.is_ok(), count <= head_len, "{result:?}");
             if let Ok(rest) = result {
@@ -106,6 +133,11 @@ pub(super) fn change(action: Action, buffer: &mut NetBuf, state: &mut State, val
         }
         Action::Trim(_, count) => {
             let count = count.to(&limits, most);
+            if count <= len && !buffer.is_nonlinear() && unchecked {
+                // SAFETY: the buffer is linear and has that many bytes.
+                unsafe { buffer.trim_unchecked(count) };
+                return bytes.truncate(count);
+            }
             match buffer.trim(count) {
                 Ok(()) => bytes.truncate(count),
                 Err(error) => assert!(out_of_memory(&error) && buffer.is_nonlinear(), "{error}"),
@@ -126,6 +158,14 @@ pub(super) fn change(action: Action, buffer: &mut NetBuf, state: &mut State, val
             }
             Err(error) => assert!(out_of_memory(&error), "{error}"),
         },
+        Action::MakeWritable(_, count) => {
+            let count = count.to(&limits, most);
+            match buffer.make_writable(count) {
+                Ok(()) => assert!(!buffer.is_cloned() && buffer.head_len() == count.max(head_len)),
+                Err(Error::PastEnd { .. }) => assert!(count > len),
+                Err(error) => assert!(out_of_memory(&error), "{error}"),
+            }
+        }
         Action::ExpandHead(_, front, back) => {
             let (front, back) = (usize::from(front % 300), usize::from(back % 300));
             if buffer.expand_head(front, back).is_ok() {
@@ -184,6 +224,9 @@ pub(super) fn change(action: Action, buffer: &mut NetBuf, state: &mut State, val
                 if result.is_ok() {
                     assert_eq!(read, bytes[offset..offset + count]);
                 }
+                let mut scratch = vec![0; count];
+                let result = buffer.header_pointer(offset, &mut scratch);
+                assert_eq!(result.ok(), bytes.get(offset..offset + count));
             }
         }
         Action::Checksum(_, start) => {
@@ -235,6 +278,7 @@ fn set_headers(buffer: &mut NetBuf, state: &mut State, kinds: u16) {
     let place = usize::from(kinds / 64) % (head_len + 2);
     let set = [NetBuf::set_mac_header, NetBuf::set_network_header, NetBuf::set_transport_header];
     let reset = [NetBuf::reset_mac_header, NetBuf::reset_network_header, NetBuf::reset_transport_header];
+    let unset = [NetBuf::unset_mac_header, NetBuf::unset_network_header, NetBuf::unset_transport_header];
     for index in 0..3 {
         match kinds >> (2 * index) & 3 {
             0 => {
@@ -247,6 +291,10 @@ fn set_headers(buffer: &mut NetBuf, state: &mut State, kinds: u16) {
                 if result.is_ok() {
                     state.headers[index] = Some(place as i64);
                 }
+            }
+            2 => {
+                unset[index](buffer);
+                state.headers[index] = None;
             }
             _ => {}
         }

@@ -88,6 +88,13 @@ impl Model {
             (0..buffer.frag_count()).all(|index| buffer.frag(index).is_some_and(|frag| !frag.is_empty()))
         );
         assert!(buffer.frag(buffer.frag_count()).is_none());
+        assert!(buffer.frag_block(buffer.frag_count()).is_none());
+        for (index, inspected) in buffer.inspect().frags().enumerate() {
+            // A handle is one reference more, for as long as it lives.
+            let (block, offset) = buffer.frag_block(index).expect("as many as are counted");
+            assert_eq!(Some(&block.bytes()[offset..offset + inspected.len]), buffer.frag(index));
+            assert_eq!((block.references(), offset), (inspected.references + 1, inspected.offset));
+        }
         let inspection = buffer.inspect();
         assert_eq!(inspection.frags().map(|frag| frag.len).sum::<usize>(), frag_bytes(buffer));
         assert!(
@@ -106,6 +113,8 @@ impl Model {
 }
 
 fn check_headers(buffer: &NetBuf, state: &State) {
+    let offsets = [buffer.mac_offset(), buffer.network_offset(), buffer.transport_offset()];
+    assert_eq!(offsets.map(|offset| offset.map(|offset| offset as i64)), state.headers);
     let found = [
         (buffer.mac_header_was_set(), buffer.mac_header()),
         (buffer.network_header_was_set(), buffer.network_header()),

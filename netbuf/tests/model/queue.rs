@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use netbuf::{NetBuf, Queue};
+use netbuf::{Cursor, NetBuf, Queue};
 
 use super::step::Action;
 use super::{MOST, Model, Pair};
@@ -75,8 +75,7 @@ impl Model {
                 let len = self.queued.len();
                 let position = usize::from(position) % (len + 1);
                 self.queue.with(|queue| {
-                    let mut cursor = queue.cursor();
-                    (0..position).for_each(|_| cursor.advance());
+                    let mut cursor = cursor_at(queue, position);
                     assert_eq!(cursor.current().is_some(), position < len);
                     if before { cursor.insert_before(buffer) } else { cursor.insert_after(buffer) }
                 });
@@ -92,8 +91,7 @@ impl Model {
                 let position = usize::from(position) % (self.queued.len() + 1);
                 let next = self.queued.get(position + 1).map(|state| state.bytes.len());
                 let removed = self.queue.with(|queue| {
-                    let mut cursor = queue.cursor();
-                    (0..position).for_each(|_| cursor.advance());
+                    let mut cursor = cursor_at(queue, position);
                     let removed = cursor.remove();
                     assert_eq!(cursor.current().map(NetBuf::len), next);
                     removed
@@ -115,4 +113,21 @@ impl Model {
         }
         true
     }
+}
+
+/// The place with `position` buffers in front of it, from the nearer end.
+fn cursor_at(queue: &mut Queue, position: usize) -> Cursor<'_> {
+    let len = queue.len();
+    if position < len / 2 {
+        let mut cursor = queue.cursor();
+        (0..position).for_each(|_| cursor.advance());
+        return cursor;
+    }
+    let mut cursor = queue.cursor_back();
+    // From the last one, or past the end.
+    match (position + 1).checked_sub(len) {
+        Some(past) => (0..past).for_each(|_| cursor.advance()),
+        None => (position + 1..len).for_each(|_| cursor.retreat()),
+    }
+    cursor
 }

@@ -63,6 +63,7 @@ pub enum Action {
     Trim(Which, Near),
     MayPull(Which, Near),
     Linearize(Which),
+    MakeWritable(Which, Near),
     ReceiveInto(Which, Near),
     // Heads.
     ExpandHead(Which, u16, u16),
@@ -141,6 +142,7 @@ impl From<[u16; 4]> for Step {
             Trim(a, near),
             MayPull(a, near),
             Linearize(a),
+            MakeWritable(a, near),
             ReceiveInto(a, near),
             ExpandHead(a, b, c),
             Cow(a, near),
