@@ -22,8 +22,8 @@ pub(super) fn change(action: Action, buffer: &mut NetBuf, state: &mut State, val
             let count = count.to(&[tailroom], 100);
             let may = len == 0 && count <= tailroom;
             let result = match may && unchecked {
-                // SAFETY: the buffer is empty and has the room.
                 true => {
+                    // SAFETY: the buffer is empty and has the room.
                     unsafe { buffer.reserve_unchecked(count) };
                     Ok(())
                 }
