@@ -12,6 +12,21 @@ use crate::nic::Nic;
 use crate::oracle::OracleArguments;
 use crate::passed_through::{PciAddress, UsbHost};
 
+/// The end of every command's help.
+macro_rules! exit_status {
+    () => {
+        "Environment: SKIFF_QEMU names the QEMU to use.
+
+Exit status:
+  0  done; of `run`: every ping was answered
+  1  pings were lost, or the guest died; of `oracle`: it is not content
+  2  the arguments are wrong, do not go together, or ask for what this machine has not
+  3  nothing could be started: the build failed, a program is missing, a file or device cannot be used
+  4  the guest got no address: it has no network card that it drives, no link, or no DHCP server answers"
+    };
+}
+pub(crate) use exit_status;
+
 /// Builds Skiff images, boots them in QEMU and pings them.
 ///
 /// Without a command it does what `skiff run` does: builds the image, boots it, pings it ten times and says how it went.
@@ -21,7 +36,7 @@ use crate::passed_through::{PciAddress, UsbHost};
     name = "skiff",
     version,
     args_conflicts_with_subcommands = true,
-    after_help = "\
+    after_help = concat!("\
 Examples:
   skiff run --count 1000 --flood        a thousand pings as fast as they are answered
   skiff run --nic virtio --nic virtio   two network cards, each pinged
@@ -29,10 +44,7 @@ Examples:
   skiff run --interactive               leave it up, with its console here
   skiff image --format elf --out skiff.elf --cmdline 'ip=10.0.0.2/24 gw=10.0.0.1'
 
-Exit status: 0 every ping was answered; 1 pings were lost or the guest died; 2 wrong arguments;
-3 nothing could be started (the build failed, QEMU is missing).
-
-Environment: SKIFF_QEMU names the QEMU to use."
+", exit_status!())
 )]
 pub struct Arguments {
     /// What to do; `run` when nothing is said.
@@ -60,6 +72,7 @@ pub enum CommandArguments {
 
 /// Arguments of `skiff run`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = exit_status!())]
 pub struct RunArguments {
     /// Network card of the guest, rtl8153 when nothing is said; give it several times for several cards
     #[arg(long, value_enum, value_name = "NIC")]
@@ -90,11 +103,15 @@ pub struct RunArguments {
     /// Hand a whole USB controller of this machine to the guest, by vfio-pci: faster than a single adapter
     #[arg(long, value_name = "PCI-ADDRESS", conflicts_with_all = ["count", "size", "interval", "flood"])]
     pub usb_controller: Vec<PciAddress>,
+    /// How long the guest may take to get its address; 30s when nothing is said, and with --tap, --usb-host,
+    /// --usb-controller or --interactive as long as it likes
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub wait: Option<Duration>,
     /// With --tap, --usb-host, --usb-controller or --interactive: end after this time; without it on Ctrl-C or when the guest stops
     #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
-    /// Memory of the guest in MiB
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Memory of the guest in MiB, at least 8
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(8..))]
     pub memory: u32,
     /// The machine that QEMU plays
     #[arg(long, value_enum, default_value_t = MachineType::Q35)]
@@ -105,8 +122,8 @@ pub struct RunArguments {
     /// The drivers in the image
     #[arg(long, value_enum, default_value_t)]
     pub drivers: Drivers,
-    /// Print the summary as one JSON object on one line, and nothing else
-    #[arg(long)]
+    /// Print the summary as one JSON object on one line, and nothing else but `ready:` lines where there are such
+    #[arg(long, conflicts_with = "interactive")]
     pub json: bool,
     /// Leave the guest up with its serial console on this terminal, and ping nothing
     #[arg(long)]
@@ -115,6 +132,7 @@ pub struct RunArguments {
 
 /// Arguments of `skiff image`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = exit_status!())]
 pub struct ImageArguments {
     /// What kind of file
     #[arg(long, value_enum, default_value_t = ImageFormat::Elf)]
@@ -132,6 +150,7 @@ pub struct ImageArguments {
 
 /// Arguments of `skiff bench`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = exit_status!())]
 pub struct BenchArguments {
     /// Network card of the guest
     #[arg(long, value_enum, default_value_t = Nic::Virtio)]

@@ -32,9 +32,8 @@ impl Event {
         let mut event = Self { word: parts.next()?.to_owned(), ..Self::default() };
         for part in parts {
             match part.split_once('=') {
-                // The first one counts: an interface's own counters come before its driver's.
                 Some((key, value)) => {
-                    event.values.entry(key.to_owned()).or_insert_with(|| unescape(value));
+                    event.values.insert(key.to_owned(), unescape(value));
                 }
                 None => event.arguments.push(unescape(part)),
             }
@@ -89,6 +88,19 @@ fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// What the guest has told of an interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceState {
+    /// The driver's name.
+    pub driver: String,
+    /// Whether its device has a link.
+    pub link: bool,
+    /// How often a DHCP server was looked for since the link came up.
+    pub discoveries: u64,
+    /// The station that has the address which the interface was to use.
+    pub taken_by: Option<String>,
+}
+
 /// An interface that has its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
@@ -115,6 +127,14 @@ pub struct FirstReply {
 #[derive(Debug, Default)]
 pub struct Transcript {
     lines: VecDeque<String>,
+    /// The image runs.
+    pub entered: bool,
+    /// Options on the image's command line that it does not understand; its words.
+    pub option_problems: Vec<String>,
+    /// The interfaces there are, by name.
+    pub interfaces: BTreeMap<String, InterfaceState>,
+    /// How many interfaces there were when everything that was plugged in at the start had been looked at.
+    pub devices_found: Option<u64>,
     /// Interfaces that have their address, the latest word on each.
     pub ready: Vec<Ready>,
     /// The first echo reply of each interface.
@@ -148,6 +168,26 @@ impl Transcript {
     fn interpret(&mut self, event: Event, seen: Instant) {
         let interface = event.text("interface").unwrap_or_default().to_owned();
         match event.word.as_str() {
+            "entry" => self.entered = true,
+            "device" => {
+                let driver = event.text("driver").unwrap_or_default().to_owned();
+                self.interfaces.insert(interface, InterfaceState { driver, ..InterfaceState::default() });
+            }
+            "option" => self.option_problems.extend(event.text("problem").map(str::to_owned)),
+            "devices" => self.devices_found = event.number("interfaces"),
+            "link" => {
+                let state = self.interfaces.entry(interface).or_default();
+                state.link = event.text("state") == Some("up");
+                (state.discoveries, state.taken_by) = (0, None);
+            }
+            "dhcp" => {
+                self.interfaces.entry(interface).or_default().discoveries =
+                    event.number("attempt").unwrap_or(0);
+            }
+            "taken" => {
+                let other = event.text("station").unwrap_or("another station").to_owned();
+                self.interfaces.entry(interface).or_default().taken_by = Some(other);
+            }
             "ready" => {
                 let Some(address) = event.text("address").and_then(|address| address.parse().ok()) else {
                     return;
@@ -231,6 +271,21 @@ mod tests {
         transcript.add("@skiff counters interface=eth0 echoes=5 drops=2", Instant::now());
         assert_eq!(transcript.counters["eth0"]["echoes"], 5);
         assert_eq!(transcript.counters["eth0"]["drops"], 2);
+    }
+
+    #[test]
+    fn counters_of_an_interface_and_of_its_driver_with_one_name_are_both_kept() {
+        let mut transcript = Transcript::default();
+        transcript.add("@skiff counters interface=eth0 rx_frames=5 driver_rx_frames=7", Instant::now());
+        let counters = &transcript.counters["eth0"];
+        assert_eq!((counters["rx_frames"], counters["driver_rx_frames"]), (5, 7));
+    }
+
+    #[test]
+    fn options_that_the_image_does_not_understand_are_kept() {
+        let mut transcript = Transcript::default();
+        transcript.add("@skiff option problem=option%20%22ip=x%22%20ignored", Instant::now());
+        assert_eq!(transcript.option_problems, ["option \"ip=x\" ignored"]);
     }
 
     #[test]

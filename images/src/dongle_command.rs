@@ -14,21 +14,25 @@ use lab_usbredir::Speed;
 use lab_usbredir::serve::End;
 use lab_wire::{Cable, Host, HostConfiguration};
 
+use crate::arguments::exit_status;
 use crate::dongle::{AccessLog, Dongle};
 use crate::error::Error;
+use crate::tap;
 
 /// How long the built-in host is served before it looks whether its cable is still there.
 const TURN: Duration = Duration::from_millis(200);
 
 /// Arguments of `skiff dongle`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = concat!("\
 Plug it into QEMU with
 
   -chardev socket,id=dongle,path=SOCKET -device qemu-xhci -device usb-redir,chardev=dongle
 
 Without --tap or --wire a host of our own is at the other end of the cable: 10.0.0.1, which answers pings and leases
-10.0.0.2 by DHCP. When the guest goes, the next one may come; the adapter loses power in between.")]
+10.0.0.2 by DHCP. When the guest goes, the next one may come; the adapter loses power in between.
+
+", exit_status!()))]
 pub struct DongleArguments {
     /// Which chip: 8152b, 8153a, 8153b, 8153c, 8153d, 8156a, 8156b, ... or its version register in hexadecimal (5c30)
     #[arg(long, default_value = "8153a", value_parser = parse_version)]
@@ -124,7 +128,7 @@ impl DongleArguments {
 
     fn cable(&self) -> Result<Cable, Error> {
         if let Some(name) = &self.tap {
-            return Cable::tap(name).map_err(Error::system(format!("cannot attach to the tap {name}")));
+            return tap::attach(name);
         }
         if let Some(path) = &self.wire {
             let failed = || Error::system(format!("cannot connect to {}", path.display()));

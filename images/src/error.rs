@@ -26,6 +26,13 @@ pub enum Error {
     },
     /// The guest ended before it should; what is known about it.
     GuestDied(String),
+    /// The guest runs, and not every network card of it has an address.
+    NoAddress {
+        /// Why, as far as the guest has told.
+        why: String,
+        /// Its last console lines.
+        console: String,
+    },
     /// The guest runs but did not do what was waited for.
     GuestStalled {
         /// What was waited for.
@@ -46,12 +53,46 @@ pub enum Error {
     },
 }
 
+/// What `skiff` ends with; its help says the same.
+pub mod exit_status {
+    /// Done; every ping was answered.
+    pub const DONE: u8 = 0;
+    /// Pings were lost, or the guest died.
+    pub const LOST: u8 = 1;
+    /// The arguments are wrong, do not go together, or ask for what this machine has not.
+    pub const USAGE: u8 = 2;
+    /// Nothing could be started.
+    pub const NOT_STARTED: u8 = 3;
+    /// The guest got no address.
+    pub const NO_ADDRESS: u8 = 4;
+}
+
 impl Error {
+    /// What `skiff` ends with when nothing came of a command but this.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::Usage(_) => exit_status::USAGE,
+            Self::NoAddress { .. } => exit_status::NO_ADDRESS,
+            Self::GuestDied(_) | Self::GuestStalled { .. } => exit_status::LOST,
+            Self::Build(_)
+            | Self::Elf { .. }
+            | Self::Missing { .. }
+            | Self::Monitor(_)
+            | Self::System { .. } => exit_status::NOT_STARTED,
+        }
+    }
+
     /// Says what was tried when `source` happened.
     pub fn system(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let action = action.into();
         move |source| Self::System { action, source }
     }
+}
+
+/// The end of a console, which may be empty.
+fn last_words(console: &str) -> String {
+    if console.is_empty() { "Its console is empty.".into() } else { format!("Its last words:\n{console}") }
 }
 
 impl fmt::Display for Error {
@@ -61,11 +102,12 @@ impl fmt::Display for Error {
             Self::Elf { path, problem } => write!(formatter, "{}: {problem}", path.display()),
             Self::Missing { program, remedy } => write!(formatter, "{program} is missing: {remedy}"),
             Self::GuestDied(report) => write!(formatter, "the guest died.\n{report}"),
+            Self::NoAddress { why, console } => {
+                write!(formatter, "the guest got no address: {why}.\n{}", last_words(console))
+            }
             Self::GuestStalled { waiting_for, console } => {
-                write!(
-                    formatter,
-                    "the guest runs, but {waiting_for} did not happen. Its last words:\n{console}"
-                )
+                let console = last_words(console);
+                write!(formatter, "the guest runs, but {waiting_for} did not happen.\n{console}")
             }
             Self::Monitor(message) => write!(formatter, "QEMU's monitor: {message}"),
             Self::Usage(message) => formatter.write_str(message),

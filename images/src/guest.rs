@@ -25,10 +25,14 @@ use crate::error::Error;
 use crate::image::Image;
 use crate::nic::{self, Descriptors, Slot};
 use crate::qemu::{Firmware, MachineLock, Monitor, Qemu};
+use crate::readiness::Cards;
 use crate::symbols;
 
 /// Console lines shown when something went wrong.
-const SHOWN_LINES: usize = 30;
+pub const SHOWN_LINES: usize = 30;
+
+/// A limit that no wait reaches.
+pub const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// How often the power button is pressed until the guest feels it.
 const PRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -80,6 +84,12 @@ impl GuestConfiguration {
             command_line: String::new(),
             extra_arguments: Vec::new(),
         }
+    }
+
+    /// The cards that we make.
+    #[must_use]
+    pub fn cards(&self) -> Cards {
+        Cards { macs: self.slots.iter().map(|slot| slot.mac).collect(), handed_over: 0 }
     }
 
     fn arguments(&self, qemu: &Qemu) -> Vec<String> {

@@ -10,6 +10,7 @@
 //! | [`dongle`], [`dongle_command`] | the virtual USB adapter in real time; `skiff dongle`: it alone |
 //! | [`guest`] | a running guest: started, watched, stopped, never outliving its owner |
 //! | [`console`] | what the guest says on its serial console |
+//! | [`readiness`] | waiting for a guest's addresses, and saying what it waits for |
 //! | [`symbols`] | an exception's addresses turned into functions and lines |
 //! | [`run`] | `skiff run`: boot, ping, report; or hold a tap |
 //! | [`wired`] | a guest whose cards are wired to hosts of ours |
@@ -31,6 +32,7 @@ pub mod oracle;
 pub mod passed_through;
 pub mod progress;
 pub mod qemu;
+pub mod readiness;
 pub mod report;
 pub mod run;
 pub mod statistics;

@@ -5,16 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use skiff_images::arguments::{Arguments, CommandArguments, ImageArguments, RunArguments};
+use skiff_images::error::exit_status;
 use skiff_images::{Error, bench, dongle_command, image, oracle, report, run};
-
-/// Every ping was answered.
-const ANSWERED: u8 = 0;
-/// Pings were lost, or the guest died.
-const LOST: u8 = 1;
-/// The arguments do not go together.
-const USAGE: u8 = 2;
-/// Nothing could be started.
-const NOT_STARTED: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -24,16 +16,18 @@ fn main() -> ExitCode {
         Some(CommandArguments::Image(arguments)) => do_image(&arguments),
         Some(CommandArguments::Bench(arguments)) => bench::bench(&arguments).map(|text| {
             print!("{text}");
-            ANSWERED
+            exit_status::DONE
         }),
         Some(CommandArguments::Oracle(arguments)) => {
-            oracle::run(&arguments).map(|content| if content { ANSWERED } else { LOST })
+            oracle::run(&arguments).map(|content| if content { exit_status::DONE } else { exit_status::LOST })
         }
-        Some(CommandArguments::Dongle(arguments)) => dongle_command::run(&arguments).map(|()| ANSWERED),
+        Some(CommandArguments::Dongle(arguments)) => {
+            dongle_command::run(&arguments).map(|()| exit_status::DONE)
+        }
     };
     let status = result.unwrap_or_else(|error| {
         eprintln!("skiff: {error}");
-        if matches!(error, Error::Usage(_)) { USAGE } else { NOT_STARTED }
+        error.exit_status()
     });
     ExitCode::from(status)
 }
@@ -46,10 +40,15 @@ fn do_run(arguments: &RunArguments) -> Result<u8, Error> {
         Some(report) => print!("{report}"),
         None => {}
     }
-    if let Some(failure) = &outcome.failure {
-        eprintln!("skiff: {failure}");
+    match &outcome.failure {
+        Some(failure) => {
+            eprintln!("skiff: {failure}");
+            // It was started.
+            let without_address = matches!(failure, Error::NoAddress { .. });
+            Ok(if without_address { exit_status::NO_ADDRESS } else { exit_status::LOST })
+        }
+        None => Ok(if answered { exit_status::DONE } else { exit_status::LOST }),
     }
-    Ok(if answered && outcome.failure.is_none() { ANSWERED } else { LOST })
 }
 
 fn do_image(arguments: &ImageArguments) -> Result<u8, Error> {
@@ -60,5 +59,5 @@ fn do_image(arguments: &ImageArguments) -> Result<u8, Error> {
         report::grouped(image.bytes),
         image.unstripped.display()
     );
-    Ok(ANSWERED)
+    Ok(exit_status::DONE)
 }

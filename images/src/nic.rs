@@ -12,6 +12,7 @@ use crate::console::format_mac;
 use crate::dongle::{self, Dongle, Remote};
 use crate::error::Error;
 use crate::qemu::Qemu;
+use crate::tap;
 
 /// A kind of network card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -197,10 +198,7 @@ fn plug_adapter(
             let (near, far) = Cable::channel();
             (near, Some(far))
         }
-        FarEnd::Tap(name) => {
-            let tap = Cable::tap(name).map_err(Error::system(format!("cannot attach to the tap {name}")));
-            (tap?, None)
-        }
+        FarEnd::Tap(name) => (tap::attach(name)?, None),
     };
     let config = Config { address: slot.mac, ..Config::new(version) };
     let dongle = Dongle::new(config, vec![near], None).map_err(|error| Error::Usage(error.to_string()))?;

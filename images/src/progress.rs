@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A line with a spinner on standard error, gone when the work is done. Silent when standard error is no terminal.
+/// A line with a spinner on standard error, gone when the work is done. Silent when standard error is no terminal, but for
+/// [`Progress::say`].
 pub struct Progress(ProgressBar);
 
 impl Progress {
@@ -16,6 +17,15 @@ impl Progress {
         bar.set_message(message.into());
         bar.enable_steady_tick(Duration::from_millis(120));
         Self(bar)
+    }
+
+    /// What is to be known even where there is no terminal: there it is written to standard error, a line each time.
+    pub fn say(&self, message: String) {
+        if self.0.is_hidden() {
+            eprintln!("skiff: {message}");
+        } else {
+            self.0.set_message(message);
+        }
     }
 
     /// What is being done now.

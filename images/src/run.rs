@@ -1,6 +1,8 @@
 //! `skiff run`: boot, ping, report; or hold a tap or a console until told to end.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, Write};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,6 +11,7 @@ use std::time::{Duration, Instant};
 use lab_wire::{EchoReply, Host, Pace, PingOutcome, PingRequest};
 
 use crate::arguments::RunArguments;
+use crate::console::{Ready, Transcript};
 use crate::error::Error;
 use crate::guest::{Guest, GuestConfiguration};
 use crate::image::{self, Drivers, Image};
@@ -16,6 +19,7 @@ use crate::nic::{FarEnd, Nic, Slot};
 use crate::passed_through::{usb_controller_arguments, usb_device_arguments};
 use crate::progress::Progress;
 use crate::qemu::Qemu;
+use crate::readiness::{Cards, Patience, wait_ready};
 use crate::report::Report;
 use crate::statistics::Summary;
 use crate::stop;
@@ -31,8 +35,8 @@ const REPLY_LIMIT: Duration = Duration::from_secs(10);
 /// A pause between two looks at a guest that nothing else waits for.
 const GLANCE: Duration = Duration::from_millis(20);
 
-/// How long a held guest may take to get its address: as long as whoever started it likes.
-const PATIENCE: Duration = Duration::from_secs(u32::MAX as u64);
+/// How long a guest that is to be pinged may take to get its address, when nothing else was said.
+const READY_LIMIT: Duration = Duration::from_secs(30);
 
 /// What a run came to: its report, as far as it got, and what went wrong.
 pub struct RunOutcome {
@@ -62,8 +66,8 @@ pub fn run(arguments: &RunArguments) -> Result<RunOutcome, Error> {
     let mut command_line = arguments.cmdline.clone();
     let taps = arguments.tap.iter().map(|name| Tap::prepare(name, &mut command_line));
     let taps = taps.collect::<Result<Vec<Tap>, Error>>()?;
-    let image = image::build(arguments.drivers)?;
     let qemu = Qemu::find()?;
+    let image = image::build(arguments.drivers)?;
     let configuration = GuestConfiguration {
         machine: arguments.machine,
         memory: arguments.memory,
@@ -153,8 +157,10 @@ fn run_pings(
     let mut wired = WiredGuest::start(qemu, configuration)?;
     let stop = &*on_signal()?;
     {
-        let _progress = Progress::new("booting the image in QEMU");
-        if let Err(failure) = wired.wait_ready(Some(stop)) {
+        let progress = Progress::new("booting the image in QEMU");
+        let limit = Some(arguments.wait.unwrap_or(READY_LIMIT));
+        let patience = Patience { limit, stop: Some(stop), hot_plug: false };
+        if let Err(failure) = wired.wait_ready(&patience, Some(&progress)) {
             return Ok(RunOutcome { report: None, failure: Some(failure) });
         }
     }
@@ -280,40 +286,61 @@ fn run_held(
         thread::sleep(GLANCE);
     };
 
-    let macs: Vec<[u8; 6]> = configuration.slots.iter().map(|slot| slot.mac).collect();
-    let mut announced = Vec::new();
-    let ready = guest.wait_until(
-        "an address on every network card",
-        PATIENCE,
-        Some(stop),
-        &mut serve,
-        &mut |transcript| {
-            for ready in &transcript.ready {
-                if !announced.contains(&ready.address) {
-                    println!("ready: {}", ready.address);
-                    announced.push(ready.address);
-                }
-            }
-            let over = arguments.duration.is_some_and(|duration| begin.elapsed() >= duration);
-            let cards = macs.len() + arguments.usb_host.len() + arguments.usb_controller.len();
-            over || transcript.ready.len() >= cards
-                && macs.iter().all(|mac| transcript.ready_by_mac(*mac).is_some())
-        },
-    );
-    if let Err(failure) = ready {
-        return Ok(RunOutcome { report: None, failure: Some(failure) });
-    }
-    while guest.exit_status().is_none()
+    let cards = Cards {
+        handed_over: arguments.usb_host.len() + arguments.usb_controller.len(),
+        ..configuration.cards()
+    };
+    let mut news = News::default();
+    let patience = Patience {
+        limit: arguments.wait.into_iter().chain(arguments.duration).min(),
+        stop: Some(stop),
+        hot_plug: arguments.interactive,
+    };
+    let ready =
+        wait_ready(&mut guest, &cards, &patience, None, &mut serve, &mut |transcript| news.tell(transcript));
+    let no_address = match ready {
+        Ok(()) => None,
+        Err(failure @ Error::NoAddress { .. }) => Some(failure),
+        Err(failure) => return Ok(RunOutcome { report: None, failure: Some(failure) }),
+    };
+    while no_address.is_none()
+        && guest.exit_status().is_none()
         && !stop.load(Ordering::Relaxed)
         && arguments.duration.is_none_or(|duration| begin.elapsed() < duration)
     {
         serve();
-        guest.transcript();
+        news.tell(guest.transcript());
     }
     let failure = guest.shut_down(POWER_OFF_LIMIT, &mut serve).err();
     let mut report = new_report(configuration, image);
     complete(&mut report, &mut guest);
-    Ok(RunOutcome { report: Some(report), failure })
+    Ok(RunOutcome { report: Some(report), failure: failure.or(no_address) })
+}
+
+/// What whoever holds a guest is told of it as it happens.
+#[derive(Default)]
+struct News {
+    /// The addresses that were announced.
+    addresses: BTreeSet<Ipv4Addr>,
+    /// Whether each interface that has been ready had a link at the last look.
+    links: BTreeMap<String, bool>,
+}
+
+impl News {
+    /// Tells what is new: addresses on standard output, for programs; links that go and come back on standard error.
+    fn tell(&mut self, transcript: &Transcript) {
+        for ready in &transcript.ready {
+            if self.addresses.insert(ready.address) {
+                println!("ready: {}", ready.address);
+            }
+            let Ready { interface, address, .. } = ready;
+            let link = transcript.interfaces.get(interface).is_some_and(|state| state.link);
+            // The first link is no news: the address is.
+            if self.links.insert(interface.clone(), link).is_some_and(|before| before != link) {
+                eprintln!("skiff: {interface} ({address}): link {}", if link { "up" } else { "down" });
+            }
+        }
+    }
 }
 
 /// Sends what is typed to the guest's serial input.

@@ -1,11 +1,14 @@
 //! A tap interface for a guest: an existing one, or one that QEMU makes and that goes with it.
 
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::net::if_::if_nametoindex;
+use lab_wire::Cable;
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::unistd::geteuid;
 
 use crate::error::Error;
@@ -13,6 +16,25 @@ use crate::qemu;
 
 /// How long QEMU may take to make the interface: generous, only against a hang.
 const MAKING_LIMIT: Duration = Duration::from_secs(30);
+
+/// Plugs a cable of ours into a tap interface.
+///
+/// # Errors
+///
+/// [`Error::System`], which says what to do.
+pub fn attach(name: &str) -> Result<Cable, Error> {
+    Cable::tap(name).map_err(|source| {
+        let hint = match source.kind() {
+            ErrorKind::ResourceBusy => " (another program has it: end that one, or name another tap)",
+            ErrorKind::PermissionDenied => {
+                " (it belongs to somebody else: run as root, or name a tap of your own)"
+            }
+            ErrorKind::InvalidInput => " (it is no tap: `ip tuntap list` names those that are)",
+            _ => "",
+        };
+        Error::System { action: format!("cannot attach to the tap {name}{hint}"), source }
+    })
+}
 
 /// A tap that a guest will be attached to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,9 +51,15 @@ impl Tap {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`], which says what to do, when the interface does not exist and may not be made.
+    /// [`Error::System`] when the interface cannot be used, [`Error::Usage`] when it does not exist and may not be made.
+    /// Both say what to do.
     pub fn prepare(name: &str, command_line: &mut String) -> Result<Self, Error> {
         if if_nametoindex(name).is_ok() {
+            // What keeps a guest from using it is told here, better than QEMU would.
+            drop(attach(name)?);
+            if !is_up(name) {
+                eprintln!("skiff: the tap {name} is down; as root: ip link set {name} up");
+            }
             return Ok(Self { name: name.to_owned(), address: None });
         }
         if !geteuid().is_root() {
@@ -67,6 +95,13 @@ impl Tap {
         ip(&["address", "add", &format!("{address}/{prefix}"), "dev", &self.name])?;
         ip(&["link", "set", &self.name, "up"])
     }
+}
+
+/// Whether an interface is up; one that cannot be looked at counts as up.
+fn is_up(name: &str) -> bool {
+    let mut addresses = getifaddrs().into_iter().flatten();
+    let found = addresses.find(|address| address.interface_name == name);
+    found.is_none_or(|address| address.flags.contains(InterfaceFlags::IFF_UP))
 }
 
 fn ip(arguments: &[&str]) -> Result<(), Error> {

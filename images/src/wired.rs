@@ -3,17 +3,15 @@
 //! Card number N is in 10.0.N.0/24: our host is `.1` and leases `.2` by DHCP.
 
 use std::net::Ipv4Addr;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use lab_wire::{Host, HostConfiguration};
 
 use crate::error::Error;
 use crate::guest::{Guest, GuestConfiguration};
+use crate::progress::Progress;
 use crate::qemu::Qemu;
-
-/// How long a guest may take to get its addresses: generous, only against a hang.
-pub const BOOT_LIMIT: Duration = Duration::from_secs(60);
+use crate::readiness::{self, Cards, Patience};
 
 /// How long a guest may take to power off: generous, only against a hang.
 pub const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
@@ -27,7 +25,7 @@ pub struct WiredGuest {
     pub guest: Guest,
     /// The host of each card, in order.
     pub hosts: Vec<Host>,
-    macs: Vec<[u8; 6]>,
+    cards: Cards,
 }
 
 impl WiredGuest {
@@ -43,29 +41,22 @@ impl WiredGuest {
             .map(|(network, cable)| Some(Host::new(cable?, HostConfiguration::of_network(network))))
             .collect();
         let hosts = hosts.ok_or_else(|| Error::Usage("a card on a tap has no host of ours".into()))?;
-        Ok(Self { guest, hosts, macs: configuration.slots.iter().map(|slot| slot.mac).collect() })
+        Ok(Self { guest, hosts, cards: configuration.cards() })
     }
 
-    /// Waits until every card has its address, serving ARP and DHCP meanwhile. Ends early when `stop` is set.
+    /// Waits until every card has its address, serving ARP and DHCP meanwhile.
     ///
     /// # Errors
     ///
-    /// Those of [`Guest::wait_until`].
-    pub fn wait_ready(&mut self, stop: Option<&AtomicBool>) -> Result<(), Error> {
-        let Self { guest, hosts, macs } = self;
-        guest.wait_until(
-            "an address on every network card",
-            BOOT_LIMIT,
-            stop,
-            &mut || serve(hosts),
-            &mut |transcript| macs.iter().all(|mac| transcript.ready_by_mac(*mac).is_some()),
-        )
+    /// Those of [`readiness::wait_ready`].
+    pub fn wait_ready(&mut self, patience: &Patience<'_>, progress: Option<&Progress>) -> Result<(), Error> {
+        let Self { guest, hosts, cards } = self;
+        readiness::wait_ready(guest, cards, patience, progress, &mut || serve(hosts), &mut |_| {})
     }
 
     /// The address of a card, once it has one.
     pub fn address(&mut self, card: usize) -> Option<Ipv4Addr> {
-        let mac = *self.macs.get(card)?;
-        self.guest.transcript().ready_by_mac(mac).map(|ready| ready.address)
+        self.cards.ready(self.guest.transcript(), card).map(|ready| ready.address)
     }
 
     /// Answers what the guest asks of its networks, for a moment.

@@ -8,6 +8,7 @@ use images::guest::GuestConfiguration;
 use images::image::{self, Drivers, Image};
 use images::nic::{FarEnd, Nic, Slot};
 use images::qemu::Qemu;
+use images::readiness::Patience;
 use images::wired::WiredGuest;
 use lab_wire::{Pace, PingOutcome, PingRequest};
 
@@ -41,7 +42,7 @@ pub fn configuration(nics: &[Nic]) -> GuestConfiguration {
 #[must_use]
 pub fn boot(configuration: &GuestConfiguration) -> WiredGuest {
     let mut guest = WiredGuest::start(qemu(), configuration).expect("QEMU starts");
-    guest.wait_ready(None).expect("the guest gets its addresses");
+    guest.wait_ready(&Patience::default(), None).expect("the guest gets its addresses");
     guest
 }
 

@@ -42,7 +42,9 @@ fn json_is_one_object_on_one_line_with_the_figures_of_the_run() {
     assert!(summary["image_bytes"].as_u64().unwrap() > 0);
     assert!(summary["guest_memory_bytes"].as_u64().unwrap() <= 32 << 20);
     assert_eq!(summary["counters"]["echo_replies"], 20);
-    assert_eq!(output.stderr, b"", "no progress where there is no terminal");
+    // No progress where there is no terminal; on a slow machine, what is waited for.
+    let said = text(&output.stderr);
+    assert!(said.lines().all(|line| line.starts_with("skiff: waiting for ")), "{said}");
 }
 
 #[test]
@@ -81,10 +83,20 @@ fn several_cards_are_all_flooded() {
 }
 
 #[test]
-fn wrong_arguments_are_told_from_lost_pings_by_the_exit_status() {
-    assert_eq!(run(&["run", "--size", "65508"]).status.code(), Some(2));
-    assert_eq!(run(&["run", "--nic", "ne2000"]).status.code(), Some(2));
-    assert_eq!(run(&["run", "--tap", "a", "--nic", "virtio", "--nic", "virtio"]).status.code(), Some(2));
+fn an_option_that_the_image_does_not_understand_is_named_and_the_rest_holds() {
+    let output = run(&["run", "--nic", "virtio", "--count", "1", "--cmdline", "colour=red ip=10.0.0.9/24"]);
+    let said = text(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("option \"colour=red\" ignored: expected one of"),
+        "{said}"
+    );
+    assert!(text(&output.stdout).contains("from 10.0.0.9: "), "{}", text(&output.stdout));
+}
+
+#[test]
+fn a_card_whose_station_address_was_chosen_is_pinged() {
+    let output = run(&["run", "--count", "3", "--cmdline", "mac=02:00:00:00:00:01"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -24,6 +24,7 @@ use crate::image;
 use crate::nic::{FarEnd, Slot};
 use crate::progress::Progress;
 use crate::qemu::Qemu;
+use crate::readiness::Patience;
 use crate::report::grouped;
 use crate::statistics::Summary;
 use crate::wired::WiredGuest;
@@ -86,8 +87,8 @@ pub struct Measurement {
 ///
 /// What kept a guest from being started or from answering.
 pub fn bench(arguments: &BenchArguments) -> Result<String, Error> {
-    let image = image::build(arguments.drivers)?;
     let qemu = Qemu::find()?;
+    let image = image::build(arguments.drivers)?;
     let counter = InstructionCounter::build(&qemu)?;
     let configuration = GuestConfiguration {
         slots: vec![Slot::new(0, arguments.nic, FarEnd::Cable)],
@@ -192,7 +193,7 @@ fn measure(
 
 fn start(qemu: &Qemu, configuration: &GuestConfiguration) -> Result<WiredGuest, Error> {
     let mut guest = WiredGuest::start(qemu, configuration)?;
-    guest.wait_ready(None)?;
+    guest.wait_ready(&Patience::default(), None)?;
     Ok(guest)
 }
 

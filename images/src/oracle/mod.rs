@@ -26,10 +26,12 @@ pub mod streams;
 
 use clap::{Args, Subcommand};
 
+use crate::arguments::exit_status;
 use crate::error::Error;
 
 /// Arguments of `skiff oracle`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = exit_status!())]
 pub struct OracleArguments {
     /// What is put to the test
     #[command(subcommand)]

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use crate::error::Error;
 use crate::progress::Progress;
+use crate::qemu::bounded_apt;
 
 /// Kernels to try in this order: the golden logs are those of Linux 6.12.
 const PREFERRED: [&str; 2] = ["linux-image-6.12-amd64", "linux-image-amd64"];
@@ -113,8 +114,8 @@ pub fn unpack(packages: &[&str]) -> Result<PathBuf, Error> {
 
 fn download_into(draft: &Path, root: &Path, packages: &[&str]) -> Result<(), Error> {
     // The user of apt's downloads may not write here; they are checked against apt's lists all the same.
-    let mut apt = Command::new("apt-get");
-    apt.args(["download", "-qq", "-o", "APT::Sandbox::User=root"]).args(packages).current_dir(draft);
+    let mut apt = bounded_apt();
+    apt.args(["download", "-o", "APT::Sandbox::User=root"]).args(packages).current_dir(draft);
     output(&mut apt).ok_or_else(|| Error::Missing {
         program: "apt-get",
         remedy: format!("`apt-get download {}` has to work here (apt-get update?)", packages.join(" ")),

@@ -1,5 +1,6 @@
 //! QEMU: found or installed, what its version can do, one at a time.
 
+mod install;
 mod lock;
 mod monitor;
 
@@ -8,13 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
-use nix::unistd::geteuid;
-
+pub use install::{bounded_apt, install};
 pub use lock::MachineLock;
 pub use monitor::Monitor;
 
 use crate::error::Error;
-use crate::progress::Progress;
 
 const PROGRAM: &str = "qemu-system-x86_64";
 
@@ -53,29 +52,32 @@ impl Qemu {
         static FINDING: Mutex<()> = Mutex::new(());
         let _finding = FINDING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(path) = env::var_os(QEMU_VARIABLE) {
-            return Self::at(Path::new(&path));
+            return Self::at(Path::new(&path)).ok_or_else(|| Error::Missing {
+                program: PROGRAM,
+                remedy: format!(
+                    "{QEMU_VARIABLE} names {}, which is no QEMU that runs; name another one, or unset it",
+                    Path::new(&path).display()
+                ),
+            });
         }
-        match Self::at(Path::new(PROGRAM)) {
-            Err(Error::Missing { .. }) => {
-                install(PROGRAM, &["qemu-system-x86"])?;
-                Self::at(Path::new(PROGRAM))
-            }
-            found => found,
+        if let Some(found) = Self::at(Path::new(PROGRAM)) {
+            return Ok(found);
         }
-    }
-
-    fn at(path: &Path) -> Result<Self, Error> {
-        let missing = || Error::Missing {
+        install(PROGRAM, &["qemu-system-x86"])?;
+        Self::at(Path::new(PROGRAM)).ok_or_else(|| Error::Missing {
             program: PROGRAM,
             remedy: format!(
-                "install it (Debian, Ubuntu: apt install qemu-system-x86), or name one by {QEMU_VARIABLE}"
+                "its package is installed, but it is not in the path; name it by {QEMU_VARIABLE}"
             ),
-        };
-        let text = output(Command::new(path).arg("--version")).ok_or_else(missing)?;
-        let version = parse_version(&text).ok_or_else(missing)?;
+        })
+    }
+
+    /// The QEMU at this path; `None` when there is none, or it does not say its version.
+    fn at(path: &Path) -> Option<Self> {
+        let version = parse_version(&output(Command::new(path).arg("--version"))?)?;
         let folders = output(Command::new(path).args(["-L", "help"])).unwrap_or_default();
         let has_qboot = folders.lines().any(|folder| Path::new(folder.trim()).join("qboot.rom").exists());
-        Ok(Self { path: path.to_path_buf(), version, has_qboot })
+        Some(Self { path: path.to_path_buf(), version, has_qboot })
     }
 
     /// The kind of `-netdev` that takes a connected stream socket by number.
@@ -109,46 +111,6 @@ fn output(command: &mut Command) -> Option<String> {
 fn parse_version(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.split("version ").nth(1)?.split(|character: char| !character.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-/// Installs packages of the distribution, if this process may.
-///
-/// # Errors
-///
-/// [`Error::Missing`], which says what to do, when it may not or it fails.
-pub fn install(program: &'static str, packages: &[&str]) -> Result<(), Error> {
-    let command = format!("apt-get install --no-install-recommends {}", packages.join(" "));
-    let remedy = |why: &str| Error::Missing { program, remedy: format!("{why}; as root: {command}") };
-    if !geteuid().is_root() {
-        return Err(remedy("this user may not install it"));
-    }
-    if output(Command::new("apt-get").arg("--version")).is_none() {
-        return Err(remedy("this system has no apt to install it with"));
-    }
-    // Who comes second finds the packages there, and apt has nothing left to do.
-    let _lock = MachineLock::of_packages()?;
-    let progress = Progress::new(format!("installing {}", packages.join(" ")));
-    let apt = |arguments: &[&str]| {
-        Command::new("apt-get")
-            .args(["-qq", "-o", "DPkg::Lock::Timeout=300"])
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
-    };
-    let mut arguments = vec!["install", "-y", "--no-install-recommends"];
-    arguments.extend_from_slice(packages);
-    // A fresh system has no package lists, an old one has stale ones.
-    if apt(&arguments) {
-        return Ok(());
-    }
-    progress.update("updating the package lists");
-    let updated = apt(&["update"]);
-    progress.update(format!("installing {}", packages.join(" ")));
-    if updated && apt(&arguments) { Ok(()) } else { Err(remedy("apt could not install it")) }
 }
 
 #[cfg(test)]

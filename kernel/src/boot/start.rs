@@ -17,7 +17,7 @@ use super::embedded;
 use super::entry::EARLY_MAP_END;
 use super::loader::Information;
 use super::stacks;
-use crate::command_line::Options;
+use crate::command_line::{Options, Problem};
 use crate::devices::binding::{self, Environment};
 use crate::devices::bus::Bus;
 use crate::devices::entropy::SystemEntropy;
@@ -29,6 +29,7 @@ use crate::interrupt::{descriptor, dispatch};
 use crate::memory::address_space::{self, SetupError};
 use crate::memory::frames::{FRAMES, SystemFrames};
 use crate::memory::map::MemoryMap;
+use crate::report::Escaped;
 use crate::system::System;
 use crate::time::SystemClock;
 use crate::{console, executor, power, time};
@@ -126,9 +127,7 @@ fn environment(options: &Options, pages: &Pages) -> &'static Environment {
         SystemClock.now().nanoseconds()
     });
     let (configuration, problems) = options.network_configuration();
-    for problem in problems {
-        log::warn!("{problem}");
-    }
+    problems.iter().for_each(report_problem);
     Box::leak(Box::new(Environment {
         clock: SystemClock,
         memory,
@@ -180,13 +179,17 @@ fn set_up_memory(information: &Information) -> String {
 /// The type of usable memory in PVH's memory map.
 const MEMORY: u32 = 1;
 
+/// Names an option that is not understood, to people and to the host tool.
+fn report_problem(problem: &Problem) {
+    log::warn!("{problem}");
+    console::line(format_args!("option problem={}", Escaped(problem)));
+}
+
 fn read_options(command_line: &str) -> Options {
     let mut options = Options::default();
     let file = configuration::file(COMMAND_LINE_FILE).unwrap_or_default();
     for text in [&embedded::command_line(), command_line, &file] {
-        for problem in options.apply(text) {
-            log::warn!("{problem}");
-        }
+        options.apply(text).iter().for_each(report_problem);
     }
     log::set_max_level(options.log);
     power::set_panic_action(options.panic);

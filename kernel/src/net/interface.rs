@@ -81,8 +81,8 @@ impl<C> fmt::Debug for Environment<C> {
 /// Drives a device until it fails, and gives the reason; the device is dropped. The interface then waits in the table
 /// for a device to take it over.
 ///
-/// The interface is named at the call, not when the future first runs: names follow the order of the devices on their
-/// buses, whatever order the executor runs tasks in.
+/// The interface is named and reported at the call, not when the future first runs: names follow the order of the devices
+/// on their buses, whatever order the executor runs tasks in.
 pub fn run_interface<'e, D: NetworkDevice + 'e, C: Clock>(
     mut device: D,
     environment: &'e Environment<C>,
@@ -90,14 +90,16 @@ pub fn run_interface<'e, D: NetworkDevice + 'e, C: Clock>(
     let information = device.information().clone();
     let station = ethernet::Address(information.mac_address);
     let entry = station.is_unicast().then(|| environment.table.attach(station, information.driver));
+    if let Some(entry) = &entry {
+        let (name, driver) = (&entry.name, information.driver);
+        log::info!("{name}: {driver} with address {station}");
+        (environment.report)(format_args!("device interface={name} driver={driver} mac={station}"));
+    }
     async move {
         let Some(entry) = entry else {
             log::error!("{}: {station} is no station address; the device is not used", information.driver);
             return DeviceError::Failed;
         };
-        let (name, driver) = (&entry.name, information.driver);
-        log::info!("{name}: {driver} with address {station}");
-        (environment.report)(format_args!("device interface={name} driver={driver} mac={station}"));
         let mtu = information.maximum_transmission_unit;
         let mut interface = Interface::new(environment, entry.clone(), mtu, station);
         let error = loop {

@@ -20,7 +20,9 @@ impl Cable {
     /// [`ErrorKind::PermissionDenied`] when the caller may not use the interface, [`ErrorKind::ResourceBusy`] when
     /// another process has it.
     pub fn tap(name: &str) -> io::Result<Self> {
-        let device = DeviceBuilder::new().name(name).layer(Layer::L2).build_sync()?;
+        // Bringing it up would need more rights than using it.
+        let builder = DeviceBuilder::new().name(name).layer(Layer::L2).inherit_enable_state();
+        let device = builder.build_sync()?;
         device.set_nonblocking(true)?;
         let device = Arc::new(device);
         Ok(Self::new(TapSender(Arc::clone(&device)), TapReceiver(device)))
