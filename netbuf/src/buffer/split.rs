@@ -77,7 +77,7 @@ impl NetBuf {
     }
 
     /// Appends the bytes of `next` and frees it (`skb_try_coalesce`): a linear one is copied if it fits into the tailroom;
-    /// of one without linear bytes the frags are moved, with the memory they pin. Its metadata is lost.
+    /// of one without linear bytes the frags are moved, with the memory they pin; an empty one has nothing to add. Its metadata is lost.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();

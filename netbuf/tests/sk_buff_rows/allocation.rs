@@ -263,3 +263,25 @@ fn an_error_tells_the_numbers_and_converts_to_the_one_enum_of_the_crate() {
     assert!(error.to_string().contains("4096"));
     assert_eq!(Error::from(netbuf::Shared), Error::Shared);
 }
+
+#[test]
+fn allocation_frees_what_interrupts_left_before_it_asks_for_more() {
+    let memory = host::memory();
+    let total = || memory.caches().iter().map(|cache| cache.total_objects).sum::<usize>();
+    let buffers: Vec<_> = (0..300).map(|_| NetBuf::alloc(&memory, 64).unwrap()).collect();
+    let before = total();
+    buffers.into_iter().for_each(NetBuf::free_irq);
+    assert_eq!(memory.statistics().live_descriptors, 300);
+    let again: Vec<_> = (0..300).map(|_| NetBuf::alloc(&memory, 64).unwrap()).collect();
+    assert_eq!((total(), again.len()), (before, 300));
+}
+
+#[test]
+fn a_memory_whose_handles_are_gone_frees_what_interrupts_left() {
+    let pages = host::HostPages::new();
+    let memory = Memory::new(pages.clone()).unwrap();
+    NetBuf::rx_alloc(&memory, 64).unwrap().free_irq();
+    NetBuf::alloc_fclone(&memory, 64).unwrap().free_irq();
+    drop(memory);
+    assert_eq!(pages.live_blocks(), 0);
+}

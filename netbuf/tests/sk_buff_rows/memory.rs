@@ -172,3 +172,14 @@ fn shrink_gives_back_what_nobody_uses() {
     assert_eq!(pages.live_blocks(), empty);
     assert!(full > empty);
 }
+
+#[test]
+fn received_head_comes_from_a_slab_when_there_is_no_block_to_cut_from() {
+    let pages = host::HostPages::new();
+    let memory = Memory::new(pages.clone()).unwrap();
+    drop(NetBuf::alloc(&memory, 1600).unwrap());
+    pages.fail_allocations_from(0);
+    let buffer = NetBuf::rx_alloc(&memory, 1536).unwrap();
+    assert_eq!(buffer.inspect().backing, Backing::Slab { cache: "kmalloc-2048", object_size: 2048 });
+    assert_eq!((buffer.headroom(), buffer.tailroom()), (64, 1536));
+}

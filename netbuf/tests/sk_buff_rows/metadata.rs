@@ -1,6 +1,6 @@
 //! Section 2: what the layers note about a packet, and their 48 private bytes.
 
-use netbuf::{CONTROL_BLOCK_SIZE, NetBuf, PacketType, host};
+use netbuf::{CONTROL_BLOCK_SIZE, NetBuf, PacketType, Segmentation, Shared, host};
 
 #[test]
 fn control_block_is_48_bytes_of_zeros_at_first() {
@@ -105,4 +105,20 @@ fn a_packet_is_for_one_of_five() {
         buffer.set_packet_type(packet_type);
         assert_eq!(buffer.packet_type(), packet_type);
     }
+}
+
+#[test]
+fn what_lies_in_the_shared_info_is_shared_with_clones_and_then_read_only() {
+    let mut first = NetBuf::alloc(&host::memory(), 64).unwrap();
+    let segmentation = Segmentation { size: 1460, count: 3, kind: 1 };
+    first.set_segmentation(Some(segmentation)).unwrap();
+    first.set_hardware_timestamp(5).unwrap();
+    let mut second = first.clone_buffer().unwrap();
+    assert_eq!((second.segmentation(), second.hardware_timestamp()), (Some(segmentation), 5));
+    assert_eq!(second.set_segmentation(None), Err(Shared));
+    assert_eq!(second.set_hardware_timestamp(6), Err(Shared));
+    assert_eq!(first.set_transmit_flags(1), Err(Shared));
+    second.unshare().unwrap();
+    second.set_segmentation(Some(Segmentation { size: 0, ..segmentation })).unwrap();
+    assert_eq!((first.segmentation(), second.segmentation()), (Some(segmentation), None));
 }

@@ -279,3 +279,14 @@ fn a_device_fills_the_tailroom_and_its_length_is_checked() {
     let _clone = buffer.clone_buffer().unwrap();
     assert!(buffer.receive_space().is_none());
 }
+
+#[test]
+fn a_device_gets_no_room_that_is_not_there_or_not_ours() {
+    let memory = host::memory();
+    let mut full = NetBuf::alloc(&memory, 64).unwrap();
+    full.put(64).unwrap();
+    assert!(full.receive_space().is_none());
+    let mut nonlinear = buffer(&memory, b"head", &[b"frag"]);
+    assert!(nonlinear.receive_space().is_none());
+    assert_eq!(nonlinear.put_received(1).unwrap_err(), Error::NonLinear { data_len: 4 });
+}
