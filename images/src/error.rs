@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The image did not build; the compiler's words.
+    /// The image, or what measures it, did not build; the compiler's words.
     Build(String),
     /// What was built is not an ELF file that can be booted.
     Elf {
@@ -98,7 +98,7 @@ fn last_words(console: &str) -> String {
 impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Build(messages) => write!(formatter, "the image does not build:\n{messages}"),
+            Self::Build(messages) => write!(formatter, "the build failed:\n{messages}"),
             Self::Elf { path, problem } => write!(formatter, "{}: {problem}", path.display()),
             Self::Missing { program, remedy } => write!(formatter, "{program} is missing: {remedy}"),
             Self::GuestDied(report) => write!(formatter, "the guest died.\n{report}"),

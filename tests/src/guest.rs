@@ -18,13 +18,13 @@ pub type Counters = BTreeMap<String, u64>;
 /// The image that all tests of this process share.
 pub fn image() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
-    IMAGE.get_or_init(|| image::build(Drivers::All).expect("the image builds"))
+    IMAGE.get_or_init(|| image::build(Drivers::All).unwrap_or_else(|error| panic!("{error}")))
 }
 
 /// The QEMU that all tests of this process share.
 pub fn qemu() -> &'static Qemu {
     static QEMU: OnceLock<Qemu> = OnceLock::new();
-    QEMU.get_or_init(|| Qemu::find().expect("QEMU is there or can be installed"))
+    QEMU.get_or_init(|| Qemu::find().unwrap_or_else(|error| panic!("{error}")))
 }
 
 /// A guest with these cards, each on a cable of its own.
@@ -41,8 +41,8 @@ pub fn configuration(nics: &[Nic]) -> GuestConfiguration {
 /// When it does not come up; the guest's last words are in the message.
 #[must_use]
 pub fn boot(configuration: &GuestConfiguration) -> WiredGuest {
-    let mut guest = WiredGuest::start(qemu(), configuration).expect("QEMU starts");
-    guest.wait_ready(&Patience::default(), None).expect("the guest gets its addresses");
+    let mut guest = WiredGuest::start(qemu(), configuration).unwrap_or_else(|error| panic!("{error}"));
+    guest.wait_ready(&Patience::default(), None).unwrap_or_else(|error| panic!("{error}"));
     guest
 }
 

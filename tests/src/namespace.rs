@@ -43,7 +43,7 @@ pub fn in_namespace<Result: Send>(test: &str, work: impl FnOnce() -> Result + Se
 fn need(program: &'static str, version: &str, package: &str) {
     let found = Command::new(program).arg(version).stdout(Stdio::null()).stderr(Stdio::null()).status();
     if found.is_err() {
-        install(program, &[package]).expect("what the test needs can be installed");
+        install(program, &[package]).unwrap_or_else(|error| panic!("{error}"));
     }
 }
 

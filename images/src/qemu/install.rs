@@ -1,7 +1,9 @@
 //! Programs that are missing are installed from the distribution's packages, if this process may; otherwise the user is
 //! told how.
 
+use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use nix::unistd::geteuid;
 
@@ -19,12 +21,26 @@ const BOUNDS: [&str; 5] = [
     "APT::Update::Error-Mode=any",
 ];
 
-/// Installs packages of the distribution, if this process may: `program` was looked for and not found.
+/// Installs packages of the distribution, if this process may: `program` was looked for and not found. What failed once is
+/// not tried again: a mirror that is not to be reached costs each attempt half a minute.
 ///
 /// # Errors
 ///
 /// [`Error::Missing`], which says what to do, when it may not or it fails.
 pub fn install(program: &'static str, packages: &[&str]) -> Result<(), Error> {
+    static FAILED: Mutex<BTreeMap<&str, String>> = Mutex::new(BTreeMap::new());
+    let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(remedy) = failed.get(program) {
+        return Err(Error::Missing { program, remedy: remedy.clone() });
+    }
+    let result = try_install(program, packages);
+    if let Err(Error::Missing { remedy, .. }) = &result {
+        failed.insert(program, remedy.clone());
+    }
+    result
+}
+
+fn try_install(program: &'static str, packages: &[&str]) -> Result<(), Error> {
     let command = format!("apt-get install --no-install-recommends {}", packages.join(" "));
     let remedy = |why: &str| Error::Missing { program, remedy: format!("{why}; as root: {command}") };
     let apt_is_there = Command::new("apt-get")
@@ -54,7 +70,9 @@ pub fn install(program: &'static str, packages: &[&str]) -> Result<(), Error> {
     // A fresh system has no package lists, an old one has stale ones.
     let installed = install().or_else(|_| {
         progress.say("updating the package lists".into());
-        apt(&["update"]).and_then(|()| install())
+        let updated = apt(&["update"]);
+        // One source of several that fails need not be the one that matters; if it is, it is the reason.
+        install().map_err(|why| updated.err().unwrap_or(why))
     });
     installed.map_err(|why| remedy(&format!("apt could not install it ({why})")))
 }
