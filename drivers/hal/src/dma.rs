@@ -93,7 +93,8 @@ impl DmaRegion {
 
     #[inline]
     fn place<T>(&self, offset: usize) -> Option<NonNull<T>> {
-        let inside = offset.checked_add(size_of::<T>()).is_some_and(|end| end <= self.len());
+        // A page at least, so the difference is one.
+        let inside = offset <= self.len() - size_of::<T>();
         let aligned = offset.is_multiple_of(align_of::<T>());
         debug_assert!(inside && aligned, "DMA access of {} bytes at {offset:#x}", size_of::<T>());
         // SAFETY: the offset was just checked to lie inside the block.

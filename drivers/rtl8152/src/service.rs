@@ -82,17 +82,20 @@ where
         if self.pipes.is_none() {
             return Ok(false);
         }
-        self.poll_events(context)?;
         let room = self.poll_transmitted(context)?;
         let frames = self.poll_received(context, received, budget)?;
-        Ok(frames > 0 || room)
+        if frames > 0 || room {
+            return Ok(true);
+        }
+        // Frames first: while they come, the link is up.
+        self.poll_events(context)?;
+        Ok(false)
     }
 
     /// What has to be done next that is more than moving data.
     fn next_job(&mut self) -> Result<Option<Running<D::Pipe>>, DeviceError> {
         let now = self.now();
         self.watch_transmitter(now);
-        let chip = self.chip.clone();
         if let Some((step, pause)) = self.ladder.next_step(self.chip.config.recovery_pause)? {
             return Ok(Some(self.recover(step, pause)));
         }
@@ -100,21 +103,22 @@ where
             && let Some(pipes) = self.pipes.take()
         {
             self.link_changed = false;
-            return Ok(Some(jobs::serve_link(chip, pipes, self.link)));
+            return Ok(Some(jobs::serve_link(self.chip.clone(), pipes, self.link)));
         }
         if self.filter_changed && self.link.is_some() {
             self.filter_changed = false;
-            return Ok(Some(jobs::set_filter(chip)));
+            return Ok(Some(jobs::set_filter(self.chip.clone())));
         }
         if self.events.wants_recovery()
             && let Some(pipes) = self.pipes.take()
         {
             self.counters.recovery_interrupt_endpoint += 1;
-            return Ok(Some(jobs::recover_interrupt(chip, pipes, self.chip.config.recovery_pause)));
+            let pause = self.chip.config.recovery_pause;
+            return Ok(Some(jobs::recover_interrupt(self.chip.clone(), pipes, pause)));
         }
         if now >= self.inspection.due {
             self.inspection.due = now + self.chip.config.inspection_interval;
-            return Ok(Some(jobs::inspect(chip)));
+            return Ok(Some(jobs::inspect(self.chip.clone())));
         }
         Ok(None)
     }

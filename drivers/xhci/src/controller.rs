@@ -99,9 +99,9 @@ pub(crate) struct Shared<M, C> {
     pub(crate) ports: Vec<PortLatch>,
     pub(crate) rings: RefCell<Option<Rings>>,
     pub(crate) alive: Cell<bool>,
-    pub(crate) death: Waiters,
+    /// Wakes the event task: the controller died, or there is a chore.
+    pub(crate) summons: Waiters,
     pub(crate) chores: RefCell<VecDeque<Chore>>,
-    pub(crate) chore_waiters: Waiters,
     pub(crate) counters: Counters,
     /// Padding for gathers: a page of zeros.
     _zeros: DmaRegion,
@@ -148,9 +148,8 @@ impl<M: Mmio, C: Clock> Controller<M, C> {
             ports,
             rings: RefCell::new(None),
             alive: Cell::new(false),
-            death: Waiters::default(),
+            summons: Waiters::default(),
             chores: RefCell::new(VecDeque::new()),
-            chore_waiters: Waiters::default(),
             counters: Counters::default(),
             _zeros: zeros,
         };
@@ -334,8 +333,7 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
         either(events, self.do_chores()).await;
     }
 
-    /// Waits for the interrupt (then it is true), for the time to look after the controller without one, or for its
-    /// death.
+    /// Waits for the interrupt (then it is true), for the time to look after the controller without one, or for a summons.
     async fn attention<I: Interrupt>(&self, interrupt: &I) -> bool {
         let mut due = None;
         poll_fn(|context| {
@@ -347,7 +345,7 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
             if now >= due || !self.alive.get() {
                 return Poll::Ready(false);
             }
-            self.death.register(context);
+            self.summons.register(context);
             self.clock.wake_at(due, context.waker());
             Poll::Pending
         })
@@ -356,8 +354,9 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
 
     async fn do_chores(&self) {
         loop {
-            let chore = self.chore_waiters.wait(|| self.chores.borrow_mut().pop_front()).await;
-            match chore {
+            // The event task, of which this is a part, waits for the summons.
+            let next = || self.chores.borrow_mut().pop_front();
+            match poll_fn(|_| next().map_or(Poll::Pending, Poll::Ready)).await {
                 Chore::ClosePipe(slot, endpoint) => {
                     let _ = self.quiesce(&slot.context, &endpoint, TransferError::Cancelled).await;
                     let mut state = endpoint.state.borrow_mut();
@@ -395,7 +394,7 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
             rings.commands.fail_all();
             rings.slots.iter().flatten().for_each(|slot| slot.mark_gone());
         }
-        self.death.wake();
+        self.summons.wake();
         self.ports.iter().for_each(PortLatch::raise);
     }
 

@@ -238,7 +238,8 @@ impl Endpoint {
                 split(&mut self.pieces, block.bus_address(), length);
             }
             Transfer::Out(gather) => {
-                for piece in gather.pieces() {
+                // Not a loop: nested iterators run faster from inside.
+                gather.pieces().for_each(|piece| {
                     let (address, bytes) = match piece {
                         Piece::Memory(segment) => (segment.bus_address, segment.bytes.len()),
                         Piece::Zeros(count) => (reach.zeros, count),
@@ -246,7 +247,7 @@ impl Endpoint {
                     length += bytes;
                     reachable &= reach.covers(address, bytes);
                     split(&mut self.pieces, address, bytes);
-                }
+                });
                 zero_packet =
                     gather.zero_packet() && length > 0 && length.is_multiple_of(self.packet_size.into());
             }
@@ -372,6 +373,7 @@ impl Endpoint {
 }
 
 /// Bytes moved when the TRB at `index` was left with `residue` bytes to go: TRBs before it are done (4.10.1.1).
+#[inline]
 fn moved_bytes(ring: &ProducerRing, record: &Record, index: usize, residue: u32) -> usize {
     if index == record.span.last && residue == 0 {
         return record.length;

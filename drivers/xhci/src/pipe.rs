@@ -112,7 +112,7 @@ impl<M: Mmio, C: Clock> Drop for XhciPipe<M, C> {
         if state.open && state.dead.is_none() {
             let chore = Chore::ClosePipe(self.slot.cell.clone(), self.endpoint.clone());
             self.slot.shared.chores.borrow_mut().push_back(chore);
-            self.slot.shared.chore_waiters.wake();
+            self.slot.shared.summons.wake();
         }
     }
 }
