@@ -130,6 +130,8 @@ impl Mmio for Window {
 pub type ModelController = Controller<Window, Rc<VirtualClock>>;
 /// A slot of the controller.
 pub type ModelSlot = xhci::Slot<Window, Rc<VirtualClock>>;
+/// A pipe to one of its endpoints.
+pub type ModelPipe = xhci::XhciPipe<Window, Rc<VirtualClock>>;
 /// A device on the controller.
 pub type ModelDevice = Device<ModelSlot>;
 

@@ -1,11 +1,14 @@
 //! The USB core and the xHCI driver on the model: enumeration, transfers, hubs.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use lab_xhci::{Config, Gadget, GadgetEndpoint, HubKind, Speed, Transport, VirtualHub, shared};
 use netbuf::{Block, Memory, NetBuf, Zone};
-use skiff_tests::xhci_model::{Computer, ModelDevice, completion};
+use skiff_tests::xhci_model::{Computer, ModelDevice, ModelPipe, completion};
 use usb::{EndpointAddress, Gather, Pipe, Request, Transfer, TransferError, UsbDevice};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -172,6 +175,55 @@ fn many_transfers_are_in_flight_and_one_doorbell_starts_them() {
             let done = completion(&mut input).await;
             assert_eq!(done.result, Ok(usize::from(number) * 100));
         }
+    });
+}
+
+/// Counts how often a task would have run.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn who_wants_no_news_is_woken_by_enough_of_it_or_by_a_failure() {
+    let computer = Computer::new(Config::default());
+    let (_, device) = computer.attach(1, bulk_gadget(Speed::High));
+    let wakes = Arc::new(Wakes::default());
+    let woken = || wakes.0.load(Ordering::Relaxed);
+    let waker = Waker::from(wakes.clone());
+    let mut context = Context::from_waker(&waker);
+    computer.run_within_rules(async {
+        device.set_configuration(1).await.unwrap();
+        let mut output = device.open(EndpointAddress(0x01)).unwrap();
+        output.announce_after(3);
+        let send = async |output: &mut ModelPipe, count| {
+            for _ in 0..count {
+                let mut gather = Gather::new();
+                gather.push_frame(frame(&computer.memory, &[7; 100]));
+                output.submit(Transfer::Out(gather)).unwrap();
+            }
+            output.start();
+            hal::time::sleep(&computer.clock, SECOND).await;
+        };
+        assert!(output.poll_completion(&mut context).is_pending());
+        send(&mut output, 2).await;
+        assert_eq!(woken(), 0);
+        send(&mut output, 1).await;
+        assert_eq!(woken(), 1);
+        for _ in 0..3 {
+            assert_eq!(completion(&mut output).await.result, Ok(100));
+        }
+        assert!(output.poll_completion(&mut context).is_pending());
+        let next = computer.machine.model.borrow().transfers();
+        const TRANSACTION_ERROR: u8 = 4;
+        computer.machine.model.borrow_mut().faults.transfer = Some((next, TRANSACTION_ERROR));
+        send(&mut output, 1).await;
+        assert_eq!(woken(), 2);
+        assert_eq!(completion(&mut output).await.result, Err(TransferError::Transaction));
     });
 }
 

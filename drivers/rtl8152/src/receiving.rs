@@ -62,11 +62,8 @@ where
 
     /// Makes buffers of the frames of the current aggregate, as far as the budget goes.
     fn take_apart(&mut self, received: &mut Queue, budget: usize, appended: &mut usize) {
-        while let Some(mut aggregate) = self.aggregate.take() {
-            if *appended >= budget {
-                self.aggregate = Some(aggregate);
-                return;
-            }
+        let Some(mut aggregate) = self.aggregate.take() else { return };
+        while *appended < budget {
             let bytes = aggregate.block.bytes().get(..aggregate.length).unwrap_or_default();
             match aggregate.cursor.next(bytes) {
                 None => return,
@@ -93,10 +90,10 @@ where
                         received.push_back(frame);
                         *appended += 1;
                     }
-                    self.aggregate = Some(aggregate);
                 }
             }
         }
+        self.aggregate = Some(aggregate);
     }
 
     /// One frame of an aggregate as a buffer: headers copied, payload referenced.

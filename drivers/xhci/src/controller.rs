@@ -312,18 +312,24 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
                 let lost = !fired && self.alive.get() && self.has_event();
                 self.counters.interrupts.add(fired.into());
                 self.counters.lost_interrupts.add(lost.into());
+                if !self.config.message_signalled {
+                    self.acknowledge();
+                }
+                let mut events = self.process_events();
                 // A controller that brings events lives; reading a register costs more than all else here.
-                if !self.config.message_signalled || !self.has_event() {
+                if events == 0 {
                     self.look_at_status();
                 }
-                // Under load the handler-busy bit stays set, and holds interrupts back, while the tasks that the events
-                // were for have their turn. A single event is no load.
                 loop {
-                    while self.process_events() > 1 {
+                    // Under load the handler-busy bit stays set, and holds interrupts back, while the tasks that the
+                    // events were for have their turn. A single event is no load.
+                    while events > 1 {
                         yield_now().await;
+                        events = self.process_events();
                     }
                     self.release_interrupt();
-                    if !self.has_event() {
+                    events = self.process_events();
+                    if events == 0 {
                         break;
                     }
                 }
@@ -377,11 +383,13 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
             self.declare_dead("host system error");
         } else if status & usbsts::HCH != 0 {
             self.declare_dead("it halted by itself");
-        } else if !self.config.message_signalled {
-            // A level-triggered line falls only when both are acknowledged, in this order (4.17.2).
-            self.registers.clear_usbsts(usbsts::EINT | usbsts::PCD);
-            self.registers.set_iman(iman::IE | iman::IP);
         }
+    }
+
+    /// A level-triggered line falls only when both are acknowledged, in this order (4.17.2).
+    fn acknowledge(&self) {
+        self.registers.clear_usbsts(usbsts::EINT | usbsts::PCD);
+        self.registers.set_iman(iman::IE | iman::IP);
     }
 
     /// From here on everything fails; the event task resets the controller.
@@ -473,12 +481,11 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
     }
 
     fn dispatch_transfer(&self, event: Trb) -> bool {
-        let slot = self
-            .rings
-            .borrow()
-            .as_ref()
-            .and_then(|rings| rings.slots.get(usize::from(event.slot())).cloned().flatten());
-        let Some(endpoint) = slot.and_then(|slot| slot.endpoint(event.endpoint())) else { return false };
+        let endpoint = self.rings.borrow().as_ref().and_then(|rings| {
+            let slot = rings.slots.get(usize::from(event.slot()))?.as_ref()?;
+            slot.endpoint(event.endpoint())
+        });
+        let Some(endpoint) = endpoint else { return false };
         let (outcome, announced) = {
             let mut state = endpoint.state.borrow_mut();
             (state.handle_event(event), state.is_announced())

@@ -318,17 +318,20 @@ impl Endpoint {
             _ => {}
         }
         let Some(index) = self.ring.index_of(event.parameter) else { return Outcome::Stray };
-        let mut in_ring = self.transfers.iter().skip(self.returned);
-        let Some(position) = in_ring.position(|record| record.span.contains(index)) else {
+        let mut in_ring = self.returned..self.transfers.len();
+        let Some(ended) = in_ring.find(|at| self.transfers[*at].span.contains(index)) else {
             return Outcome::Stray;
         };
         // Transfers of an endpoint finish in order: if there are older ones, their events were lost.
-        for _ in 0..position {
+        while self.returned < ended {
             self.finish_first(Err(TransferError::Controller(code::EVENT_RING_FULL)));
         }
         let Some(record) = self.transfers.get_mut(self.returned) else { return Outcome::Stray };
         let at_end = index == record.span.last;
-        let moved = moved_bytes(&self.ring, record, index, event.residue());
+        let moved = match event.residue() {
+            0 if at_end => record.length,
+            residue => moved_bytes(&self.ring, record, index, residue),
+        };
         match (&record.payload, completion) {
             (Payload::Control(_), code::SUCCESS) if at_end => {
                 let moved = record.short.unwrap_or(record.length);
@@ -373,11 +376,7 @@ impl Endpoint {
 }
 
 /// Bytes moved when the TRB at `index` was left with `residue` bytes to go: TRBs before it are done (4.10.1.1).
-#[inline]
 fn moved_bytes(ring: &ProducerRing, record: &Record, index: usize, residue: u32) -> usize {
-    if index == record.span.last && residue == 0 {
-        return record.length;
-    }
     let bytes = |index: usize| match ring.trb(index) {
         trb if matches!(trb.kind(), kind::NORMAL | kind::DATA) => (trb.status & 0x1_ffff) as usize,
         _ => 0,
