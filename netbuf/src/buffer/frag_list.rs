@@ -112,7 +112,12 @@ impl NetBuf {
             // SAFETY: the chain belongs to this buffer, which is the only user of its shared info and borrowed mutably.
             let mut buffer = unsafe { ManuallyDrop::new(Self::from_descriptor(member)) };
             if rest < buffer.len() {
-                return if rest == 0 { Ok(()) } else { Ok(buffer.unshare()?) };
+                if rest != 0 {
+                    buffer.unshare()?;
+                    // A new head is marked as one buffer's; on a list it may be shared again without being marked.
+                    buffer.descriptor_mut().flags |= MAYBE_CLONED;
+                }
+                return Ok(());
             }
             rest -= buffer.len();
             next = buffer.descriptor().next;

@@ -145,8 +145,12 @@ pub(super) fn change(action: Action, buffer: &mut NetBuf, state: &mut State, val
         }
         Action::MayPull(_, count) => {
             let count = count.to(&limits, most);
+            let before = buffer.data().as_ptr();
             match buffer.may_pull(count) {
-                Ok(()) => assert!(buffer.head_len() == count.max(head_len)),
+                Ok(()) => {
+                    assert_eq!(buffer.head_len(), count.max(head_len));
+                    assert!(buffer.data().as_ptr() == before || count > head_len);
+                }
                 Err(Error::PastEnd { .. }) => assert!(count > len),
                 Err(error) => assert!(out_of_memory(&error), "{error}"),
             }

@@ -1,0 +1,170 @@
+//! Corners that random sequences meet too seldom: each is a mistake that one could make unnoticed otherwise.
+#![cfg(not(feature = "loom"))]
+#![expect(clippy::unwrap_used, reason = "a test's own set-up")]
+
+use std::sync::Arc;
+
+use netbuf::host::HostPages;
+use netbuf::{Block, Error, Memory, NetBuf, SharedBlock, Zone};
+
+fn numbered_block(memory: &Memory) -> SharedBlock {
+    let mut block = Block::alloc(memory, 0, Zone::Normal).unwrap();
+    for (index, byte) in block.bytes_mut().iter_mut().enumerate() {
+        *byte = index as u8;
+    }
+    block.share()
+}
+
+fn with_frag(memory: &Memory, linear: usize, block: &SharedBlock) -> NetBuf {
+    let mut buffer = NetBuf::alloc(memory, 64).unwrap();
+    buffer.put(linear).unwrap().fill(1);
+    buffer.add_rx_frag(block.clone(), 10, 100, 4096).unwrap();
+    buffer
+}
+
+fn content(buffer: &NetBuf) -> Vec<u8> {
+    buffer.pieces().flatten().copied().collect()
+}
+
+/// A packet with frags whose frag list has two buffers with frags, the second of which a clone shares.
+fn list_with_a_cloned_member(memory: &Memory) -> (NetBuf, NetBuf) {
+    let block = numbered_block(memory);
+    let mut packet = with_frag(memory, 20, &block);
+    packet.append_to_frag_list(with_frag(memory, 10, &block)).unwrap();
+    let mut member = with_frag(memory, 30, &block);
+    let clone = member.clone_buffer().unwrap();
+    packet.append_to_frag_list(member).unwrap();
+    (packet, clone)
+}
+
+#[test]
+fn cutting_into_a_cloned_list_buffer_is_done_whole_or_not_at_all() {
+    type Cut = fn(&mut NetBuf) -> Result<(), Error>;
+    let cuts: [(Cut, usize); 2] =
+        [(|packet| packet.trim(310), 310), (|packet| packet.pull_anywhere(310).map(drop), 50)];
+    for (cut, len_after) in cuts {
+        let mut index = 0;
+        loop {
+            let pages = HostPages::new();
+            let memory = Memory::unowned(pages.clone()).unwrap();
+            let (mut packet, clone) = list_with_a_cloned_member(&memory);
+            let (before, of_clone) = (content(&packet), content(&clone));
+            assert_eq!(before.len(), 360);
+            pages.fail_object(index);
+            let result = cut(&mut packet);
+            assert_eq!(content(&clone), of_clone);
+            assert_eq!(packet.len(), content(&packet).len());
+            if result.is_ok() {
+                assert_eq!(packet.len(), len_after);
+                break;
+            }
+            assert_eq!(content(&packet), before);
+            index += 1;
+        }
+        assert!(index > 0, "a private copy of the shared buffer needs memory");
+    }
+}
+
+#[test]
+fn a_list_buffer_with_a_head_of_its_own_can_be_shared_again() {
+    for cut in [|packet: &mut NetBuf| packet.trim(40), |packet: &mut NetBuf| packet.may_pull(40)] {
+        let memory = netbuf::host::memory();
+        let mut packet = NetBuf::alloc(&memory, 64).unwrap();
+        packet.put(10).unwrap().fill(0);
+        let mut member = NetBuf::alloc(&memory, 64).unwrap();
+        member.put(50).unwrap().fill(1);
+        let _other_user = member.clone_buffer().unwrap();
+        packet.append_to_frag_list(member).unwrap();
+        // What is cut gets a private head; then it is shared anew, by the list of a clone.
+        cut(&mut packet).unwrap();
+        packet.push(0).unwrap();
+        let mut clone = packet.clone_buffer().unwrap();
+        clone.unshare().unwrap();
+        let before = content(&packet);
+        let last = before.len() - 1;
+        assert_eq!(clone.store_bits(last, b"x"), Err(Error::Shared));
+        assert_eq!(packet.store_bits(last, b"x"), Err(Error::Shared));
+        assert_eq!((content(&packet), content(&clone)), (before.clone(), before));
+        drop(clone);
+        packet.store_bits(last, b"x").unwrap();
+    }
+}
+
+#[test]
+fn bytes_of_a_list_buffer_are_stored_only_where_nobody_else_reads() {
+    let memory = netbuf::host::memory();
+    let block = numbered_block(&memory);
+    let mut packet = NetBuf::alloc(&memory, 64).unwrap();
+    packet.put(10).unwrap().fill(0);
+    packet.append_to_frag_list(with_frag(&memory, 30, &block)).unwrap();
+    // Another reference to the block in the list's frag.
+    assert_eq!(packet.store_bits(60, b"x"), Err(Error::Shared));
+    assert_eq!(packet.store_bits(5, &[7; 100]), Err(Error::Shared));
+    assert!(content(&packet)[..10].iter().all(|byte| *byte == 0), "nothing was stored in part");
+    packet.store_bits(5, b"head").unwrap();
+    drop(block);
+    packet.store_bits(60, b"x").unwrap();
+    assert_eq!(content(&packet)[60], b'x');
+}
+
+#[test]
+fn pulling_what_is_linear_already_leaves_a_shared_head_alone() {
+    let memory = netbuf::host::memory();
+    let mut buffer = NetBuf::alloc(&memory, 64).unwrap();
+    buffer.put(20).unwrap();
+    let clone = buffer.clone_buffer().unwrap();
+    let copied = memory.copied_bytes();
+    buffer.may_pull(20).unwrap();
+    buffer.linearize().unwrap();
+    assert!(buffer.is_cloned());
+    assert_eq!((buffer.data().as_ptr(), memory.copied_bytes()), (clone.data().as_ptr(), copied));
+}
+
+#[test]
+fn every_byte_that_is_copied_counts_once() {
+    let memory = netbuf::host::memory();
+    let block = numbered_block(&memory);
+    let mut buffer = with_frag(&memory, 20, &block);
+    let mut counted = memory.copied_bytes();
+    let mut copies = |what: &str, expected: u64| {
+        let now = memory.copied_bytes();
+        assert_eq!(now - counted, expected, "{what}");
+        counted = now;
+    };
+    buffer.copy_bits(10, &mut [0; 50]).unwrap();
+    copies("copy_bits", 50);
+    buffer.store_bits(3, &[0; 7]).unwrap();
+    copies("store_bits", 7);
+    drop(buffer.copy().unwrap());
+    copies("copy", 120);
+    drop(buffer.copy_head().unwrap());
+    copies("copy_head", 20);
+    let clone = buffer.clone_buffer().unwrap();
+    copies("clone_buffer", 0);
+    buffer.unshare().unwrap();
+    copies("unshare", 20);
+    drop(clone);
+    let second = buffer.split(5).unwrap();
+    copies("split in the head", 15);
+    buffer.linearize().unwrap();
+    copies("linearize of what is linear", 0);
+    let mut tail = NetBuf::alloc(&memory, 64).unwrap();
+    tail.put(9).unwrap();
+    buffer.try_coalesce(tail).unwrap();
+    copies("try_coalesce in the tailroom", 9);
+    drop(second);
+}
+
+#[test]
+fn a_memory_that_ran_out_for_a_block_still_balances() {
+    let pages = HostPages::new();
+    let memory = Memory::new(pages.clone()).unwrap();
+    // The header's slab is there, the block is not.
+    drop(Block::alloc(&memory, 0, Zone::Normal).unwrap());
+    pages.fail_allocation(0);
+    assert!(Block::alloc(&memory, 0, Zone::Normal).is_err());
+    assert_eq!(memory.statistics().live_blocks, 0);
+    drop(memory);
+    assert_eq!(pages.live_blocks(), 0);
+    assert_eq!(Arc::strong_count(&pages), 1);
+}
