@@ -66,6 +66,8 @@ impl NetBuf {
     /// while both live; lengths, offsets and metadata are each one's own. The first clone of a buffer from
     /// [`alloc_fclone`](Self::alloc_fclone) needs no allocator. The owner to whom the buffer is charged stays with it.
     ///
+    /// It takes `&mut self` because the buffer is marked as cloned: slices of it that could be written end before.
+    ///
     /// ```
     /// # let memory = netbuf::host::memory();
     /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
@@ -118,7 +120,8 @@ impl NetBuf {
     }
 
     /// A private head with `headroom` more bytes in front and `tailroom` more behind, the same data and frags
-    /// (`pskb_expand_head`). References to the old head's bytes are what the borrow checker says they are: gone.
+    /// (`pskb_expand_head`). Header offsets, checksum state and metadata stay right. Slices of the old head, which in C one
+    /// must remember to fetch anew, end before, since they borrow the buffer.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
