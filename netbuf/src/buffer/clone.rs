@@ -66,7 +66,7 @@ impl NetBuf {
     /// while both live; lengths, offsets and metadata are each one's own. The first clone of a buffer from
     /// [`alloc_fclone`](Self::alloc_fclone) needs no allocator. The owner to whom the buffer is charged stays with it.
     ///
-    /// It takes `&mut self` because the buffer is marked as cloned: slices of it that could be written end before.
+    /// It takes `&mut self` because it notes in this buffer that the head is shared now.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
