@@ -14,7 +14,7 @@
 //! | [`symbols`] | an exception's addresses turned into functions and lines |
 //! | [`run`] | `skiff run`: boot, ping, report; or hold a tap |
 //! | [`wired`] | a guest whose cards are wired to hosts of ours |
-//! | [`bench`] | `skiff bench`: what an echo costs |
+//! | [`mod@bench`] | `skiff bench`: what an echo costs |
 //! | [`oracle`] | `skiff oracle`: Linux judges the virtual hardware |
 //! | [`report`] | the summary, for people and as JSON |
 #![forbid(unsafe_code)]

@@ -12,7 +12,7 @@
 //! | [`assignment`] | places for what the firmware left without one |
 //! | [`capability`] | the capability list |
 //! | [`message`] | MSI and MSI-X |
-//! | [`line`] | INTx: which line a pin is wired to |
+//! | [`mod@line`] | INTx: which line a pin is wired to |
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

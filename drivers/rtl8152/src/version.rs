@@ -159,7 +159,7 @@ impl Version {
         !matches!(self, Self::V4c00)
     }
 
-    /// Largest MTU: the chip's buffer limit less [`FRAME_OVERHEAD`]; fixed on RTL8152.
+    /// Largest MTU: the chip's buffer limit less `FRAME_OVERHEAD`; fixed on RTL8152.
     #[must_use]
     pub const fn maximum_mtu(self) -> usize {
         match self.generation() {

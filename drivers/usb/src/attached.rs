@@ -1,7 +1,7 @@
 //! A device that was enumerated, as its driver holds it: [`UsbDevice`] over a host controller's slot.
 //!
 //! Data moves directly between driver and slot. What changes the shape of the device (configuration, alternate
-//! setting, reset) is a [`Change`] asked of the task that serves the device's port: it alone issues the steps, so a
+//! setting, reset) is a `Change` asked of the task that serves the device's port: it alone issues the steps, so a
 //! driver that goes away in the middle leaves nothing half done.
 
 use alloc::collections::VecDeque;

@@ -1,6 +1,6 @@
 //! One endpoint: its transfer ring, what is in the ring, and what came back.
 //!
-//! A transfer's buffer lives in its [`Record`] from submission on. It leaves it in two ways only: a completion event
+//! A transfer's buffer lives in its `Record` from submission on. It leaves it in two ways only: a completion event
 //! names the transfer, or the endpoint stands still (Stop Endpoint or Reset Endpoint completed and the dequeue pointer
 //! moved past it, the slot disabled, the controller reset). Who waits for the transfer may be gone long before.
 

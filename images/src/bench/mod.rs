@@ -59,17 +59,17 @@ pub struct Measurement {
     pub round_trip: Summary,
     /// Answers per second, one at a time.
     pub rate_single: f64,
-    /// Answers per second, [`FLOOD_DEPTH`] under way.
+    /// Answers per second, `FLOOD_DEPTH` under way.
     pub rate_flood: f64,
     /// Processor time of QEMU per echo, one at a time: of the guest, the machine and its devices together.
     pub processor_single: Duration,
-    /// The same with [`FLOOD_DEPTH`] under way.
+    /// The same with `FLOOD_DEPTH` under way.
     pub processor_flood: Duration,
     /// Instructions for one echo that finds the guest idle, median.
     pub instructions_single: u64,
     /// Instructions per echo when the next request follows each reply.
     pub instructions_back_to_back: u64,
-    /// Instructions per echo with [`FLOOD_DEPTH`] under way.
+    /// Instructions per echo with `FLOOD_DEPTH` under way.
     pub instructions_flood: u64,
     /// Instructions until the first reply, those of the firmware included.
     pub instructions_to_first_reply: u64,
@@ -77,7 +77,7 @@ pub struct Measurement {
     pub instructions_idle: u64,
     /// Echoes that the guest counted while times were measured.
     pub echoes: u64,
-    /// Of the counters named in [`COSTS`], those that the guest has, from its start to its end.
+    /// Of the counters named in `COSTS`, those that the guest has, from its start to its end.
     pub costs: Vec<(&'static str, u64)>,
 }
 

@@ -1,5 +1,5 @@
 //! The adapter in somebody's hand: plugged in and pulled out, its cable too, and what goes wrong with it. What the USB host
-//! sees of it is in [`requests`] and [`endpoints`].
+//! sees of it is in `requests` and `endpoints`.
 
 mod endpoints;
 mod requests;
