@@ -217,12 +217,20 @@ fn who_wants_no_news_is_woken_by_enough_of_it_or_by_a_failure() {
         for _ in 0..3 {
             assert_eq!(completion(&mut output).await.result, Ok(100));
         }
+        // The endpoint's next owner knows nothing of that.
+        drop(output);
+        let mut output = device.open(EndpointAddress(0x01)).unwrap();
+        assert!(output.poll_completion(&mut context).is_pending());
+        send(&mut output, 1).await;
+        assert_eq!(woken(), 2);
+        assert_eq!(completion(&mut output).await.result, Ok(100));
+        output.announce_after(3);
         assert!(output.poll_completion(&mut context).is_pending());
         let next = computer.machine.model.borrow().transfers();
         const TRANSACTION_ERROR: u8 = 4;
         computer.machine.model.borrow_mut().faults.transfer = Some((next, TRANSACTION_ERROR));
         send(&mut output, 1).await;
-        assert_eq!(woken(), 2);
+        assert_eq!(woken(), 3);
         assert_eq!(completion(&mut output).await.result, Err(TransferError::Transaction));
     });
 }

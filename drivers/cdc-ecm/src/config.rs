@@ -16,7 +16,7 @@ pub struct Config {
     pub rx_copybreak: usize,
     /// Of a longer frame, this many bytes are copied to the linear head. Default: 128.
     pub rx_head_length: usize,
-    /// Receive transfers kept in flight, one frame each. Default: 16.
+    /// Receive transfers in flight, one frame each; new ones are posted when half of them are gone. Default: 16.
     pub receive_transfers: usize,
     /// Receive blocks that may exist, in transfers or referenced by frames that nobody has freed yet. Default: 128.
     pub receive_blocks: usize,

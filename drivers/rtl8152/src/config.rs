@@ -23,8 +23,8 @@ pub struct Config {
     /// Of a longer frame, this many bytes are copied to the linear head. Default: 128: Ethernet, IPv6 and TCP
     /// headers with options.
     pub rx_head_length: usize,
-    /// Receive transfers kept in flight, each with a block of the chip's buffer size (16 to 48 KiB, rounded up to a
-    /// power of two of pages). Default: 8.
+    /// Receive transfers in flight, each with a block of the chip's buffer size (16 to 48 KiB, rounded up to a power of
+    /// two of pages); new ones are posted when half of them are gone. Default: 8.
     pub receive_transfers: usize,
     /// Receive blocks that may exist, in transfers or referenced by frames that nobody has freed yet. While all are
     /// out, the adapter holds frames back. Default: 32.

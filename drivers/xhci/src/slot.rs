@@ -416,6 +416,7 @@ impl<M: Mmio, C: Clock> HostSlot for Slot<M, C> {
             if core::mem::replace(&mut state.open, true) {
                 return Err(TransferError::Busy);
             }
+            state.announce_after = 1;
         }
         Ok(XhciPipe::new(self.clone(), endpoint, address))
     }
