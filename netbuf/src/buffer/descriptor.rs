@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use core::ptr::{self, NonNull};
 
+use super::head::Head;
 use super::owner::MemoryOwner;
 use crate::memory::Inner;
 use crate::memory::block::BlockHeader;
@@ -39,6 +40,23 @@ pub(crate) enum DescriptorKind {
     Original,
     /// The second of a pair.
     Clone,
+}
+
+/// What a new buffer begins with.
+#[derive(Clone, Copy)]
+pub(crate) struct Contents {
+    /// Bytes reserved in front of the data.
+    pub(crate) headroom: usize,
+    /// All bytes of the packet.
+    pub(crate) len: u32,
+    /// Those of them in frags.
+    pub(crate) data_len: u32,
+    /// Memory that the frags pin, at most 2 GiB: that much can be said to be.
+    pub(crate) pinned: u32,
+}
+
+impl Contents {
+    pub(crate) const EMPTY: Self = Self { headroom: 0, len: 0, data_len: 0, pinned: 0 };
 }
 
 /// The descriptor: the `struct sk_buff` of this crate.
@@ -100,26 +118,30 @@ pub(crate) struct Descriptor {
 }
 
 impl Descriptor {
-    /// A descriptor for an empty buffer with this head.
-    #[inline]
-    pub(crate) fn new(
+    /// A descriptor for a new buffer with this head.
+    ///
+    /// # Safety
+    ///
+    /// The head is larger than the headroom.
+    #[inline(always)]
+    pub(crate) unsafe fn new(
         memory: NonNull<Inner>,
         kind: DescriptorKind,
-        head: NonNull<u8>,
-        end: u32,
-        head_source: u8,
+        head: &Head,
+        contents: Contents,
     ) -> Self {
         Self {
             next: ptr::null_mut(),
             previous: ptr::null_mut(),
-            head,
-            data: head,
-            end,
-            len: 0,
-            data_len: 0,
-            truesize: TRUESIZE_BESIDE_HEAD + end,
+            head: head.pointer,
+            // SAFETY: by contract.
+            data: unsafe { head.pointer.add(contents.headroom) },
+            end: head.end,
+            len: contents.len,
+            data_len: contents.data_len,
+            truesize: TRUESIZE_BESIDE_HEAD + head.end + contents.pinned,
             memory,
-            head_source,
+            head_source: head.source,
             kind,
             packet_type: 0,
             flags: 0,
@@ -293,6 +315,13 @@ impl SharedInfo {
         }
     }
 
+    /// Gives a shared info without frags its first one.
+    #[inline(always)]
+    pub(crate) fn set_only_frag(&mut self, frag: Frag) {
+        self.frags[0].write(frag);
+        self.frag_count = 1;
+    }
+
     /// The frags in use.
     #[inline]
     pub(crate) fn frags(&self) -> &[Frag] {
@@ -317,6 +346,12 @@ impl SharedInfo {
     pub(crate) fn users(&self) -> u32 {
         self.dataref.load(Ordering::Acquire)
     }
+}
+
+/// A size of a linear area, at most [`usize::MAX`] minus a cache line, rounded up to whole cache lines.
+#[inline(always)]
+pub(crate) const fn round_to_line(bytes: usize) -> usize {
+    (bytes + (CACHE_LINE - 1)) & !(CACHE_LINE - 1)
 }
 
 /// Bytes that a head of `end` bytes takes together with its shared info.

@@ -2,27 +2,39 @@
 
 use core::ptr::{self, NonNull};
 
-use super::CACHE_LINE;
+use super::RECEIVE_HEADROOM;
 use super::descriptor::{
     BOTH_ALIVE, CLONE_ALIVE, Descriptor, DescriptorKind, FclonePair, IN_BLOCK, JOINT, MAYBE_CLONED,
-    ORIGINAL_ALIVE, SharedInfo, head_bytes,
+    ORIGINAL_ALIVE, SharedInfo, head_bytes, round_to_line,
 };
 use crate::error::OutOfMemory;
 use crate::memory::Inner;
 use crate::memory::block::{self, BlockHeader};
 use crate::memory::fragment::FRAGMENT_MAXIMUM;
-use crate::memory::slab::{DESCRIPTOR_CACHE, FCLONE_CACHE, kmalloc_index};
+use crate::memory::slab::{DESCRIPTOR_CACHE, FCLONE_CACHE, KMALLOC_MAXIMUM, MAGAZINE, kmalloc_index};
 use crate::page_source::{PAGE_SIZE, Zone};
 use crate::sync::{Ordering, look};
 
 /// The largest linear area, so that all lengths fit in 32 bits with room to spare.
 pub(crate) const MAXIMUM: usize = 1 << 24;
 
+/// The largest linear area of a fragment.
+pub(super) const FRAGMENT_HEAD_MAXIMUM: usize = FRAGMENT_MAXIMUM - head_bytes(0);
+
 /// A linear area with initialised shared info behind it.
 pub(crate) struct Head {
     pub(crate) pointer: NonNull<u8>,
     pub(crate) end: u32,
     pub(crate) source: u8,
+}
+
+impl Head {
+    /// The shared info behind the linear area.
+    #[inline(always)]
+    pub(crate) fn shared_info(&self) -> NonNull<SharedInfo> {
+        // SAFETY: the head has `end` bytes and the shared info right behind them.
+        unsafe { self.pointer.add(self.end as usize).cast() }
+    }
 }
 
 /// A head with room for `size` bytes from a general slab cache, or from a block of its own when no cache has objects
@@ -32,7 +44,7 @@ pub(crate) fn allocate(memory: NonNull<Inner>, size: usize, owner: bool) -> Resu
     if size > MAXIMUM {
         return Err(OutOfMemory { bytes: size });
     }
-    let end = size.next_multiple_of(CACHE_LINE);
+    let end = round_to_line(size);
     let Some(cache) = kmalloc_index(head_bytes(end)) else {
         return allocate_block(memory, end);
     };
@@ -43,6 +55,47 @@ pub(crate) fn allocate(memory: NonNull<Inner>, size: usize, owner: bool) -> Resu
     Ok(Head { pointer, end: end as u32, source: cache as u8 })
 }
 
+/// A buffer's head and place, if the owner's magazines have both. Only for the owner.
+#[inline(always)]
+pub(crate) fn take_with_descriptor(inner: &Inner, size: usize) -> Option<(Head, NonNull<Descriptor>)> {
+    if size > KMALLOC_MAXIMUM {
+        return None;
+    }
+    let end = round_to_line(size);
+    let cache = kmalloc_index(head_bytes(end))?;
+    let (heads, descriptors) = (inner.magazine(cache), inner.magazine(DESCRIPTOR_CACHE));
+    let (head_count, descriptor_count) = (heads.at_hand(), descriptors.at_hand());
+    if head_count == 0 || descriptor_count == 0 {
+        return None;
+    }
+    // SAFETY: both have objects; that for the head has room for `end` bytes and the shared info.
+    unsafe {
+        let pointer = heads.take(head_count);
+        let descriptor = descriptors.take(descriptor_count).cast();
+        SharedInfo::initialise(pointer.add(end).cast(), ptr::null_mut());
+        Some((Head { pointer, end: end as u32, source: cache as u8 }, descriptor))
+    }
+}
+
+/// A received buffer's head with `end` bytes, a multiple of the cache line and at least the receive headroom, and its
+/// place, if the current fragment block and the owner's magazine have both. Only for the owner.
+#[inline(always)]
+pub(crate) fn cut_with_descriptor(inner: &Inner, end: usize) -> Option<(Head, NonNull<Descriptor>)> {
+    debug_assert!(end >= RECEIVE_HEADROOM && end == round_to_line(end));
+    let descriptors = inner.magazine(DESCRIPTOR_CACHE);
+    let descriptor_count = descriptors.at_hand();
+    if descriptor_count == 0 || !inner.fragments.has_room(head_bytes(end)) {
+        return None;
+    }
+    // SAFETY: there is room for `end` bytes and the shared info, and a descriptor.
+    unsafe {
+        let (pointer, block) = inner.fragments.cut(head_bytes(end));
+        let descriptor = descriptors.take(descriptor_count).cast();
+        SharedInfo::initialise(pointer.add(end).cast(), block.as_ptr());
+        Some((Head { pointer, end: end as u32, source: IN_BLOCK }, descriptor))
+    }
+}
+
 /// A head with room for `size` bytes cut from the fragment allocator, for received packets. From contexts that do not
 /// own the memory, and when no fragment block is to be had, it comes from a slab cache.
 #[inline]
@@ -51,10 +104,10 @@ pub(crate) fn allocate_fragment(
     size: usize,
     owner: bool,
 ) -> Result<Head, OutOfMemory> {
-    if !owner || size > FRAGMENT_MAXIMUM - head_bytes(CACHE_LINE) {
+    if !owner || size > FRAGMENT_HEAD_MAXIMUM {
         return allocate(memory, size, owner);
     }
-    let end = size.next_multiple_of(CACHE_LINE);
+    let end = round_to_line(size);
     // SAFETY: whoever allocates keeps the memory alive.
     let inner = unsafe { memory.as_ref() };
     // SAFETY: the caller is the owner, and the size was checked.
@@ -203,35 +256,49 @@ pub(crate) unsafe fn leave(descriptor: NonNull<Descriptor>, owner: bool) {
 /// As for [`free_buffer`]; the caller is the owner of `memory`, which is the buffer's.
 #[inline(always)]
 pub(crate) unsafe fn free_plain(memory: &Inner, descriptor: NonNull<Descriptor>) -> bool {
-    // SAFETY: by contract descriptor and head are the caller's until they are put on a free list here. Releasing frags
-    // fills neither of the two magazines.
+    // SAFETY: by contract descriptor and head are the caller's until they are put on a free list here.
     unsafe {
         let this = descriptor.as_ref();
+        let (head, end) = (this.head, this.end as usize);
         let shared = this.shared_info().as_ref();
         let descriptors = memory.magazine(DESCRIPTOR_CACHE);
-        if memory.is_orphaned() || shared.has_list != 0 || descriptors.is_full() {
+        let descriptor_count = descriptors.at_hand();
+        if shared.has_list != 0 || descriptor_count >= MAGAZINE {
             return false;
         }
         #[cfg(feature = "loom")]
         shared.bytes.with_mut(|_| ());
         if this.head_source == IN_BLOCK {
             let block = NonNull::new_unchecked(shared.head_block);
-            if !memory.fragments.is_current(block) {
+            if !memory.fragments.is_current(block) || !keep_frag(memory, shared) {
                 return false;
             }
-            release_frags(memory, shared, true);
-            memory.fragments.take_back(block, this.head, head_bytes(this.end as usize));
+            memory.fragments.take_back(head, head_bytes(end));
         } else {
             let heads = memory.magazine(this.head_source as usize);
-            if heads.is_full() {
+            let head_count = heads.at_hand();
+            if head_count >= MAGAZINE || !keep_frag(memory, shared) {
                 return false;
             }
-            release_frags(memory, shared, true);
-            heads.push(this.head);
+            heads.put(head, head_count);
         }
-        descriptors.push(descriptor.cast());
+        descriptors.put(descriptor.cast(), descriptor_count);
     }
     true
+}
+
+/// Whether there is no frag, or one whose reference went in stock.
+///
+/// # Safety
+///
+/// As for [`free_plain`]. If there was a frag, it is not touched any more.
+#[inline(always)]
+unsafe fn keep_frag(memory: &Inner, shared: &SharedInfo) -> bool {
+    match shared.frags() {
+        [] => true,
+        [frag] => memory.shared_last.keep(frag.block),
+        _ => false,
+    }
 }
 
 /// Frees a descriptor together with its user of the head.

@@ -32,7 +32,7 @@ pub use checksum::{checksum, combine, fold, update};
 pub use clone::SharedNetBuf;
 pub use descriptor::MAX_FRAGS;
 pub(crate) use descriptor::{CACHE_LINE, Descriptor, FclonePair};
-use descriptor::{DescriptorKind, ORIGINAL_ALIVE, SharedInfo};
+use descriptor::{Contents, DescriptorKind, ORIGINAL_ALIVE, SharedInfo, round_to_line};
 use head::Head;
 pub use inspect::{Backing, BufferInspection, FragInspection};
 pub use metadata::{CONTROL_BLOCK_SIZE, ChecksumStatus, PacketType};
@@ -74,9 +74,39 @@ impl NetBuf {
     /// [`OutOfMemory`]: neither head nor descriptor leaks.
     #[inline]
     pub fn alloc(memory: &Memory, size: usize) -> Result<Self, OutOfMemory> {
+        if memory.inner().is_owner()
+            && let Some((head, place)) = head::take_with_descriptor(memory.inner(), size)
+        {
+            // SAFETY: the place has room for a descriptor and is ours.
+            return Ok(unsafe { Self::at(place, memory.inner_pointer(), &head, Contents::EMPTY) });
+        }
+        Self::alloc_slowly(memory, size)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_slowly(memory: &Memory, size: usize) -> Result<Self, OutOfMemory> {
         let owner = memory.inner().is_owner();
         let head = head::allocate(memory.inner_pointer(), size, owner)?;
         Self::with_head(memory.inner_pointer(), head, owner)
+    }
+
+    /// A buffer with its descriptor at `place`.
+    ///
+    /// # Safety
+    ///
+    /// `place` has room for a descriptor and came from the descriptor cache of `memory`; the head is the buffer's, and
+    /// has what `contents` says.
+    #[inline(always)]
+    unsafe fn at(
+        place: NonNull<Descriptor>,
+        memory: NonNull<Inner>,
+        head: &Head,
+        contents: Contents,
+    ) -> Self {
+        // SAFETY: by contract.
+        unsafe { place.write(Descriptor::new(memory, DescriptorKind::Single, head, contents)) };
+        Self { descriptor: place }
     }
 
     /// A buffer for receiving: `size` bytes of tailroom behind [`RECEIVE_HEADROOM`] bytes of headroom, in a page
@@ -97,6 +127,21 @@ impl NetBuf {
     /// [`OutOfMemory`]: neither head nor descriptor leaks.
     #[inline]
     pub fn rx_alloc(memory: &Memory, size: usize) -> Result<Self, OutOfMemory> {
+        if memory.inner().is_owner()
+            && size <= head::FRAGMENT_HEAD_MAXIMUM - RECEIVE_HEADROOM
+            && let Some((head, place)) =
+                head::cut_with_descriptor(memory.inner(), RECEIVE_HEADROOM + round_to_line(size))
+        {
+            let contents = Contents { headroom: RECEIVE_HEADROOM, ..Contents::EMPTY };
+            // SAFETY: the place has room for a descriptor and is ours; the head has at least the headroom.
+            return Ok(unsafe { Self::at(place, memory.inner_pointer(), &head, contents) });
+        }
+        Self::rx_alloc_slowly(memory, size)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn rx_alloc_slowly(memory: &Memory, size: usize) -> Result<Self, OutOfMemory> {
         let owner = memory.inner().is_owner();
         let bytes = size.checked_add(RECEIVE_HEADROOM).ok_or(OutOfMemory { bytes: size })?;
         let head = head::allocate_fragment(memory.inner_pointer(), bytes, owner)?;
@@ -129,10 +174,9 @@ impl NetBuf {
         match memory.inner().allocate(FCLONE_CACHE, owner) {
             Ok(object) => {
                 let pair = object.cast::<FclonePair>();
-                let descriptor =
-                    Descriptor::new(inner, DescriptorKind::Original, head.pointer, head.end, head.source);
                 // SAFETY: the object has room for a pair. The clone half is written when it is handed out.
                 unsafe {
+                    let descriptor = Descriptor::new(inner, DescriptorKind::Original, &head, Contents::EMPTY);
                     (&raw mut (*pair.as_ptr()).original).write(descriptor);
                     (&raw mut (*pair.as_ptr()).state).write(AtomicU32::new(ORIGINAL_ALIVE));
                 }
@@ -151,20 +195,8 @@ impl NetBuf {
     fn with_head(memory: NonNull<Inner>, head: Head, owner: bool) -> Result<Self, OutOfMemory> {
         // SAFETY: whoever allocates keeps the memory alive.
         match unsafe { memory.as_ref() }.allocate(DESCRIPTOR_CACHE, owner) {
-            Ok(object) => {
-                let descriptor = object.cast::<Descriptor>();
-                // SAFETY: the object has room for a descriptor.
-                unsafe {
-                    descriptor.write(Descriptor::new(
-                        memory,
-                        DescriptorKind::Single,
-                        head.pointer,
-                        head.end,
-                        head.source,
-                    ));
-                }
-                Ok(Self { descriptor })
-            }
+            // SAFETY: the object has room for a descriptor.
+            Ok(object) => Ok(unsafe { Self::at(object.cast(), memory, &head, Contents::EMPTY) }),
             Err(error) => {
                 // SAFETY: the head was just allocated, and the memory is alive.
                 unsafe { head::discard(memory, &head, owner) };
@@ -471,24 +503,23 @@ impl NetBuf {
     unsafe fn free_slowly(descriptor: NonNull<Descriptor>) {
         // SAFETY: the descriptor is alive, and keeps its memory alive, until freed below.
         let (this, inner) = unsafe { (descriptor.as_ref(), descriptor.as_ref().memory.as_ref()) };
-        if inner.is_owner() {
-            if this.owner.is_some() {
-                ManuallyDrop::new(Self { descriptor }).give_back_charge();
+        // SAFETY: the buffer owns its descriptor and ends here, in the owner's context where that is asked for.
+        unsafe {
+            if !inner.is_owner() || this.owner.is_some() {
+                return Self::free_elsewhere(descriptor);
             }
-            // SAFETY: the buffer owns its descriptor and ends here.
-            unsafe { head::free_buffer(descriptor, true) };
-        } else {
-            // SAFETY: as above.
-            unsafe { Self::free_elsewhere(descriptor) };
+            head::free_buffer(descriptor, true);
         }
     }
 
-    /// [`free_slowly`](Self::free_slowly) for contexts that do not own the memory.
+    /// [`free_slowly`](Self::free_slowly) in contexts that do not own the memory, and of buffers that somebody is charged
+    /// for.
     ///
     /// # Safety
     ///
     /// As there.
     #[cold]
+    #[inline(never)]
     unsafe fn free_elsewhere(descriptor: NonNull<Descriptor>) {
         // SAFETY: as in `free_slowly`; in an interrupt handler the list owns the descriptor from now on.
         unsafe {
@@ -499,7 +530,8 @@ impl NetBuf {
             if descriptor.as_ref().owner.is_some() {
                 ManuallyDrop::new(Self { descriptor }).give_back_charge();
             }
-            head::free_buffer(descriptor, false);
+            // Asked for here: whoever was charged may have dropped the last handle.
+            head::free_buffer(descriptor, descriptor.as_ref().memory.as_ref().is_owner());
         }
     }
 }

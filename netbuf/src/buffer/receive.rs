@@ -1,10 +1,12 @@
 //! Receiving into pages: the one function that both kinds of driver call for a packet in a filled block.
 
-use super::NetBuf;
-use super::descriptor::Frag;
+use core::ptr::NonNull;
+
+use super::descriptor::{CACHE_LINE, Contents, Frag, round_to_line};
+use super::{NetBuf, RECEIVE_HEADROOM, head};
 use crate::error::Error;
 use crate::memory::Memory;
-use crate::memory::block::{self, SharedBlock};
+use crate::memory::block::SharedBlock;
 
 /// How a packet in a page block becomes a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +18,23 @@ pub struct ReceivePattern {
     /// Memory that a frag is said to pin: a whole aggregate, or `None` for the frag's length rounded up to the cache
     /// line.
     pub truesize: Option<usize>,
+}
+
+impl ReceivePattern {
+    /// How many of a packet's `len` bytes are copied.
+    #[inline(always)]
+    fn head_len(&self, len: usize) -> usize {
+        if len <= self.copybreak { len } else { len.min(self.head_len) }
+    }
+
+    /// How much memory a frag of `len` bytes is said to pin.
+    #[inline(always)]
+    fn pinned(&self, len: usize) -> u32 {
+        match self.truesize {
+            Some(truesize) => truesize.min(1 << 31) as u32,
+            None => round_to_line(len) as u32,
+        }
+    }
 }
 
 impl NetBuf {
@@ -48,6 +67,7 @@ impl NetBuf {
     ///
     /// [`Error::OutsideBlock`]: offset and length, which come from the device, do not lie within the block.
     /// [`Error::OutOfMemory`].
+    #[inline(always)]
     pub fn receive(
         memory: &Memory,
         block: &SharedBlock,
@@ -56,37 +76,93 @@ impl NetBuf {
         pattern: &ReceivePattern,
     ) -> Result<Self, Error> {
         let end = offset.saturating_add(len);
-        let Some(packet) = block.bytes().get(offset..end) else {
+        if end > block.len() {
             return Err(Error::OutsideBlock { end, block_len: block.len() });
-        };
-        let head_len = if len <= pattern.copybreak { len } else { len.min(pattern.head_len) };
-        let mut buffer = Self::rx_alloc(memory, head_len)?;
-        // SAFETY: the buffer is new, linear, and has `head_len` bytes of tailroom.
-        unsafe { buffer.put_unchecked(head_len) }.copy_from_slice(&packet[..head_len]);
-        let (inner, owner) = buffer.memory_and_owner();
-        // SAFETY: the buffer keeps its memory alive.
-        let inner = unsafe { inner.as_ref() };
-        inner.copied_bytes.add(owner, head_len);
-        let rest = len - head_len;
-        if rest != 0 {
-            let truesize = pattern.truesize.unwrap_or(rest.next_multiple_of(super::CACHE_LINE));
-            // SAFETY: `block` keeps header and block alive, the frag lies within the block as checked above and holds
-            // the reference taken here; the buffer is new, so its shared info is its own and has room.
+        }
+        let inner = memory.inner();
+        let head_len = pattern.head_len(len);
+        let copied_len = round_to_line(head_len);
+        // Whole cache lines are copied: as much as the new head has room for.
+        if copied_len <= SHORT_HEAD
+            && inner.is_owner()
+            && offset + copied_len <= block.len()
+            && inner.shared_last.can_give(block.header)
+            && let Some((head, place)) = head::cut_with_descriptor(inner, RECEIVE_HEADROOM + copied_len)
+        {
+            // SAFETY: place and head are ours, the head with `copied_len` bytes behind the headroom. `block` keeps header
+            // and block alive, and there is a reference for the frag, which lies within the block.
             unsafe {
-                block::get(inner, block.header, owner);
-                let info = buffer.descriptor().shared_info().as_mut();
-                info.push_frag(Frag {
-                    block: block.header,
-                    offset: (offset + head_len) as u32,
-                    len: rest as u32,
-                });
+                copy_cache_lines(
+                    block.first_byte().add(offset),
+                    head.pointer.add(RECEIVE_HEADROOM),
+                    copied_len,
+                );
+                inner.copied_bytes.add(true, head_len);
+                let frag_len = len - head_len;
+                let mut contents =
+                    Contents { headroom: RECEIVE_HEADROOM, len: len as u32, ..Contents::EMPTY };
+                if frag_len != 0 {
+                    inner.shared_last.take();
+                    head.shared_info().as_mut().set_only_frag(Frag {
+                        block: block.header,
+                        offset: (offset + head_len) as u32,
+                        len: frag_len as u32,
+                    });
+                    contents.data_len = frag_len as u32;
+                    contents.pinned = pattern.pinned(frag_len);
+                }
+                return Ok(Self::at(place, memory.inner_pointer(), &head, contents));
             }
-            let descriptor = buffer.descriptor_mut();
-            descriptor.len = len as u32;
-            descriptor.data_len = rest as u32;
-            descriptor.truesize =
-                descriptor.truesize.saturating_add(u32::try_from(truesize).unwrap_or(u32::MAX));
+        }
+        Self::receive_slowly(memory, block, offset, len, pattern)
+    }
+
+    /// [`receive`](Self::receive) when nothing allows a shorter way. The packet lies within the block.
+    #[cold]
+    #[inline(never)]
+    fn receive_slowly(
+        memory: &Memory,
+        block: &SharedBlock,
+        offset: usize,
+        len: usize,
+        pattern: &ReceivePattern,
+    ) -> Result<Self, Error> {
+        let head_len = pattern.head_len(len);
+        let frag_len = len - head_len;
+        let mut buffer = Self::rx_alloc(memory, head_len)?;
+        buffer.put(head_len)?.copy_from_slice(&block.bytes()[offset..offset + head_len]);
+        buffer.count_copied(head_len);
+        if frag_len != 0 {
+            buffer.add_rx_frag(
+                block.clone(),
+                offset + head_len,
+                frag_len,
+                pattern.pinned(frag_len) as usize,
+            )?;
         }
         Ok(buffer)
     }
 }
+
+/// Copies `count` bytes, a multiple of the cache line and at most [`SHORT_HEAD`]: headers, for which calling `memcpy` would
+/// take as long as all the rest.
+///
+/// # Safety
+///
+/// Both places have that many bytes, which do not overlap.
+#[inline(always)]
+unsafe fn copy_cache_lines(source: NonNull<u8>, target: NonNull<u8>, count: usize) {
+    for offset in (0..SHORT_HEAD).step_by(CACHE_LINE) {
+        if offset >= count {
+            break;
+        }
+        // SAFETY: by contract.
+        unsafe {
+            let line = source.add(offset).cast::<[u64; CACHE_LINE / 8]>().read_unaligned();
+            target.add(offset).cast::<[u64; CACHE_LINE / 8]>().write(line);
+        }
+    }
+}
+
+/// Heads up to this length are copied line by line.
+const SHORT_HEAD: usize = 256;

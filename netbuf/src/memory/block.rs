@@ -22,9 +22,6 @@ use crate::error::OutOfMemory;
 use crate::page_source::{PageBlock, Zone};
 use crate::sync::{AtomicU32, Ordering, look};
 
-/// References taken into stock with a block that is shared.
-const SHARED_STOCK: u32 = 64;
-
 /// What the memory knows about a block in use. Kept beside the block, for all bytes of the block may go to a device.
 #[repr(C)]
 pub(crate) struct BlockHeader {
@@ -74,7 +71,9 @@ impl BlockHeader {
 /// The header is alive; `owner` tells whether the caller is the memory's owner.
 #[inline]
 pub(crate) unsafe fn get(memory: &Inner, header: NonNull<BlockHeader>, owner: bool) {
-    if !(owner && memory.shared_last.take(header)) {
+    if owner && memory.shared_last.can_give(header) {
+        memory.shared_last.take();
+    } else {
         // SAFETY: by contract.
         unsafe { header.as_ref() }.add_references(1);
     }
@@ -377,12 +376,9 @@ impl Block {
         core::mem::forget(self);
         // SAFETY: the block keeps header and memory alive.
         let memory = unsafe { header.as_ref().inner.as_ref() };
-        if memory.is_owner() && !memory.is_orphaned() {
-            // Nobody else knows the block yet, so its count is a plain store.
+        if memory.is_owner() {
             memory.shared_last.flush();
-            // SAFETY: the header is alive.
-            unsafe { header.as_ref() }.set_references(1 + SHARED_STOCK);
-            memory.shared_last.fill(header, SHARED_STOCK);
+            memory.shared_last.fill(header, 1);
         }
         SharedBlock { header }
     }
@@ -412,6 +408,12 @@ unsafe impl Send for SharedBlock {}
 unsafe impl Sync for SharedBlock {}
 
 impl SharedBlock {
+    #[inline]
+    pub(crate) fn first_byte(&self) -> NonNull<u8> {
+        self.page_block().pointer
+    }
+
+    #[inline]
     fn page_block(&self) -> &PageBlock {
         // SAFETY: this reference keeps the header alive.
         unsafe { &self.header.as_ref().block }

@@ -8,7 +8,7 @@
 //! The allocator belongs to the owner context. Others get a head from a slab cache.
 
 use core::cell::Cell;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
 use super::block::{self, BlockHeader};
 use super::pool::{self, PoolInner};
@@ -20,22 +20,26 @@ use crate::page_source::{PageBlock, Zone};
 const ORDER: u8 = 3;
 /// The largest fragment; beyond it a head gets a block of its own.
 pub(crate) const FRAGMENT_MAXIMUM: usize = 8192;
-/// References taken with a block.
-const STOCK: u32 = 128;
 /// Idle fragment blocks kept for reuse.
 const KEEP: usize = 64;
 
 pub(crate) struct FragmentAllocator {
     /// The current block, and references to it.
     stock: Stock,
-    /// Bytes of the current block that are not given out: its first ones.
-    room: Cell<usize>,
+    /// The room in the current block: from its first byte to the lowest one given out.
+    first: Cell<*mut u8>,
+    top: Cell<*mut u8>,
     pool: PoolInner,
 }
 
 impl FragmentAllocator {
     pub(crate) fn new(inner: NonNull<Inner>) -> Self {
-        Self { stock: Stock::new(), room: Cell::new(0), pool: PoolInner::new(inner, KEEP) }
+        Self {
+            stock: Stock::new(),
+            first: Cell::new(ptr::null_mut()),
+            top: Cell::new(ptr::null_mut()),
+            pool: PoolInner::new(inner, KEEP),
+        }
     }
 
     /// Blocks that only the allocator keeps.
@@ -54,34 +58,41 @@ impl FragmentAllocator {
         inner: NonNull<Inner>,
         bytes: usize,
     ) -> Result<(NonNull<u8>, NonNull<BlockHeader>), OutOfMemory> {
-        if self.room.get() >= bytes
-            && let Some(header) = self.stock.block()
-            && self.stock.take(header)
-        {
-            // SAFETY: the reference just taken keeps the block alive.
-            return Ok((unsafe { self.cut(header, bytes) }, header));
+        if !self.has_room(bytes) {
+            // SAFETY: by contract.
+            unsafe { self.refill(inner)? };
         }
-        // SAFETY: by contract.
-        let header = unsafe { self.refill(inner, bytes)? };
-        // A refilled stock has references to spare.
-        self.stock.take(header);
-        // SAFETY: as above.
-        Ok((unsafe { self.cut(header, bytes) }, header))
+        // SAFETY: there was room, or a whole block is.
+        Ok(unsafe { self.cut(bytes) })
     }
 
-    /// The last `bytes` bytes of the room.
-    #[inline]
-    unsafe fn cut(&self, header: NonNull<BlockHeader>, bytes: usize) -> NonNull<u8> {
-        let room = self.room.get() - bytes;
-        self.room.set(room);
-        // SAFETY: the room lies within the current block, which the caller keeps alive.
-        unsafe { header.as_ref().block.pointer.add(room) }
+    /// Whether a fragment of `bytes` bytes can be [cut](Self::cut).
+    #[inline(always)]
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        bytes <= self.top.get().addr() - self.first.get().addr()
+    }
+
+    /// A fragment of `bytes` bytes from the end of the room in the current block, with a reference. Only for the owner.
+    ///
+    /// # Safety
+    ///
+    /// There is room.
+    #[inline(always)]
+    pub(crate) unsafe fn cut(&self, bytes: usize) -> (NonNull<u8>, NonNull<BlockHeader>) {
+        debug_assert!(self.has_room(bytes));
+        self.stock.take();
+        // SAFETY: there is room, and so there is a current block, which the room lies within.
+        unsafe {
+            let top = self.top.get().sub(bytes);
+            self.top.set(top);
+            (NonNull::new_unchecked(top), self.stock.block_unchecked())
+        }
     }
 
     /// Whether fragments are being cut from this block now. Only for the owner.
     #[inline(always)]
     pub(crate) fn is_current(&self, header: NonNull<BlockHeader>) -> bool {
-        self.stock.block() == Some(header)
+        self.stock.is_of(header)
     }
 
     /// Takes back a fragment of the current block with its reference. If it was the last one cut, its bytes are room
@@ -89,14 +100,13 @@ impl FragmentAllocator {
     ///
     /// # Safety
     ///
-    /// The fragment of `bytes` bytes at `pointer` was cut from `header`, the current block, and nobody uses it.
+    /// The fragment of `bytes` bytes at `pointer` was cut from the current block, and nobody uses it.
     #[inline(always)]
-    pub(crate) unsafe fn take_back(&self, header: NonNull<BlockHeader>, pointer: NonNull<u8>, bytes: usize) {
-        self.stock.add(1);
-        let room = self.room.get();
-        // SAFETY: the stock keeps the current block alive.
-        if pointer.addr().get() - unsafe { header.as_ref() }.block.pointer.addr().get() == room {
-            self.room.set(room + bytes);
+    pub(crate) unsafe fn take_back(&self, pointer: NonNull<u8>, bytes: usize) {
+        self.stock.put();
+        if pointer.as_ptr() == self.top.get() {
+            // SAFETY: the fragment ends within the block or at its end.
+            self.top.set(unsafe { pointer.as_ptr().add(bytes) });
         }
     }
 
@@ -117,45 +127,37 @@ impl FragmentAllocator {
         // SAFETY: by contract.
         unsafe {
             if owner && self.is_current(header) {
-                self.take_back(header, pointer, bytes);
+                self.take_back(pointer, bytes);
             } else {
                 block::put_directly(header);
             }
         }
     }
 
-    /// Makes room for `bytes` bytes and a stock of references; returns the current block.
+    /// Makes the whole of a block room, with a stock of references: of the current one if nobody uses it any more, of
+    /// another one otherwise.
     #[cold]
-    unsafe fn refill(
-        &self,
-        inner: NonNull<Inner>,
-        bytes: usize,
-    ) -> Result<NonNull<BlockHeader>, OutOfMemory> {
-        if let Some(current) = self.stock.block() {
-            // SAFETY: the stock keeps the current block alive.
-            let header = unsafe { current.as_ref() };
-            if self.room.get() < bytes && self.stock.has_all() {
-                // Every fragment is gone: begin again at the end.
-                self.room.set(header.block.len());
-            }
-            if self.room.get() >= bytes {
-                if self.stock.count() < 2 {
-                    header.add_references(STOCK);
-                    self.stock.add(STOCK);
-                }
-                return Ok(current);
-            }
-        }
-        // SAFETY: the pool lives in `inner`, which the caller keeps alive.
-        let next = unsafe { pool::take(NonNull::from(&self.pool), inner, ORDER, Zone::Normal)? };
-        // The last fragment of the block so far brings it to the pool.
-        self.stock.flush();
-        // SAFETY: the header is new, with one reference that is ours; nobody else knows it.
-        let header = unsafe { next.as_ref() };
-        header.set_references(STOCK);
-        self.stock.fill(next, STOCK);
-        self.room.set(header.block.len());
-        Ok(next)
+    unsafe fn refill(&self, inner: NonNull<Inner>) -> Result<(), OutOfMemory> {
+        let block = if let Some(current) = self.stock.block()
+            && self.stock.has_all()
+        {
+            // Every fragment is gone: begin again at the end.
+            current
+        } else {
+            // SAFETY: the pool lives in `inner`, which the caller keeps alive.
+            let next = unsafe { pool::take(NonNull::from(&self.pool), inner, ORDER, Zone::Normal)? };
+            // The last fragment of the block so far brings it to the pool.
+            self.stock.flush();
+            next
+        };
+        // Nobody else has references to the block.
+        self.stock.fill(block, 0);
+        // SAFETY: the stock keeps the header alive.
+        let pages = unsafe { block.as_ref() }.block;
+        self.first.set(pages.pointer.as_ptr());
+        // SAFETY: the end of the block.
+        self.top.set(unsafe { pages.pointer.as_ptr().add(pages.len()) });
+        Ok(())
     }
 
     /// Gives the pages of all blocks to `release`, and forgets the headers.
@@ -175,7 +177,7 @@ impl FragmentAllocator {
     /// Gives the idle blocks back to the page source; returns how many. Only for the owner.
     pub(crate) fn shrink(&self) -> usize {
         if self.stock.has_all() {
-            self.room.set(0);
+            self.top.set(self.first.get());
             self.stock.flush();
         }
         self.pool.release_idle()

@@ -33,8 +33,10 @@ const REFILL: usize = 64;
 
 /// What all handles of a memory, and every buffer made from it, point to. It lies in a block of its own source.
 pub(crate) struct Inner {
-    /// The context that may use `local` and `fragments`: the one that made the memory.
-    owner: usize,
+    /// The context that may use `local` and `fragments` now: `home` while there are handles, nobody afterwards.
+    owner: AtomicUsize,
+    /// The context that made the memory.
+    home: usize,
     local: [Magazine; CACHE_COUNT],
     pub(crate) fragments: FragmentAllocator,
     /// References to the block that was shared last.
@@ -55,10 +57,16 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// Whether the caller is the context that this memory belongs to.
-    #[inline]
+    /// Whether the caller is the context that this memory belongs to. Once the last handle is gone it belongs to nobody:
+    /// then every object comes back under the lock, so that the last one is noticed.
+    #[inline(always)]
     pub(crate) fn is_owner(&self) -> bool {
-        context::is(self.owner)
+        context::is(self.owner.load(Ordering::Relaxed))
+    }
+
+    /// Whether the caller is the context that made this memory, and so the only one that knows its stocks.
+    fn is_home(&self) -> bool {
+        context::is(self.home)
     }
 
     /// An object of `cache`. Its bytes are initialised, their values are arbitrary.
@@ -109,7 +117,7 @@ impl Inner {
     pub(crate) unsafe fn free(this: NonNull<Self>, cache: CacheIndex, object: NonNull<u8>, owner: bool) {
         // SAFETY: the memory lives as long as the object is not on a free list.
         let inner = unsafe { this.as_ref() };
-        if owner && !inner.orphaned.load(Ordering::Relaxed) {
+        if owner {
             let local = &inner.local[cache];
             if local.is_full() {
                 inner.spill(cache);
@@ -126,12 +134,6 @@ impl Inner {
     #[inline(always)]
     pub(crate) fn magazine(&self, cache: CacheIndex) -> &Magazine {
         &self.local[cache]
-    }
-
-    /// Whether no handle is left, so that freeing the last object ends the memory.
-    #[inline(always)]
-    pub(crate) fn is_orphaned(&self) -> bool {
-        self.orphaned.load(Ordering::Relaxed)
     }
 
     #[cold]
@@ -284,7 +286,7 @@ impl Inner {
     /// Frees what interrupt handlers left, and, for the owner, the block in stock if nobody else has references to it.
     fn settle(&self) {
         self.free_deferred();
-        if self.is_owner() {
+        if self.is_home() {
             self.retire_stock();
         }
     }
@@ -427,13 +429,15 @@ impl Memory {
         let order = BYTES.div_ceil(PAGE_SIZE).next_power_of_two().trailing_zeros() as u8;
         let page = source.allocate(order, Zone::Normal).ok_or(OutOfMemory { bytes: BYTES })?;
         let inner = page.pointer.cast::<Inner>();
+        let owner = match owner {
+            context::UNKNOWN | context::INTERRUPT => NOBODY,
+            owner => owner,
+        };
         // SAFETY: the block is new, large enough and aligned to its size.
         unsafe {
             inner.write(Inner {
-                owner: match owner {
-                    context::UNKNOWN | context::INTERRUPT => NOBODY,
-                    owner => owner,
-                },
+                owner: AtomicUsize::new(owner),
+                home: owner,
                 local: core::array::from_fn(|_| Magazine::new()),
                 fragments: FragmentAllocator::new(inner),
                 shared_last: Stock::new(),
@@ -528,6 +532,7 @@ impl Drop for Memory {
                 inner.shared_last.flush();
             }
             let shared = inner.shared.lock();
+            inner.owner.store(NOBODY, Ordering::Relaxed);
             inner.orphaned.store(true, Ordering::SeqCst);
             // SAFETY: the lock is held, and this was the last handle.
             unsafe { Inner::tear_down_if_unused(self.inner, shared) };

@@ -104,20 +104,21 @@ pub(crate) unsafe fn block_of(cache: CacheIndex, object: *mut u8) -> PageBlock {
     unsafe { (*slab_of(cache, object)).block }
 }
 
-/// Free objects that the owner has at hand in each cache.
-pub(crate) const MAGAZINE: usize = 128;
+/// Free objects that the owner has at hand in each cache; with their number they fill a kilobyte, so that finding a
+/// magazine takes a shift.
+pub(crate) const MAGAZINE: u32 = 127;
 
 /// Free objects of one cache that only the owner context touches: a magazine, as Bonwick calls it. Taking one and
 /// putting one back touches neither the object nor an atomic instruction.
 pub(crate) struct Magazine {
     /// Objects in it. Written by the owner alone; an atomic because statistics may read it from elsewhere.
     len: AtomicU32,
-    objects: [Cell<*mut u8>; MAGAZINE],
+    objects: [Cell<*mut u8>; MAGAZINE as usize],
 }
 
 impl Magazine {
     pub(crate) fn new() -> Self {
-        Self { len: AtomicU32::new(0), objects: [const { Cell::new(ptr::null_mut()) }; MAGAZINE] }
+        Self { len: AtomicU32::new(0), objects: [const { Cell::new(ptr::null_mut()) }; MAGAZINE as usize] }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -128,16 +129,36 @@ impl Magazine {
     #[inline(always)]
     pub(crate) fn pop(&self) -> Option<NonNull<u8>> {
         let len = (self.len.load(Ordering::Relaxed) as usize).wrapping_sub(1);
+        // One comparison: an empty magazine's index is far beyond its end.
         let object = self.objects.get(len)?.get();
         self.len.store(len as u32, Ordering::Relaxed);
         // SAFETY: the first `len` places hold objects.
         Some(unsafe { NonNull::new_unchecked(object) })
     }
 
+    /// How many objects can be [taken](Self::take). Only for the owner.
+    #[inline(always)]
+    pub(crate) fn at_hand(&self) -> u32 {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// [`pop`](Self::pop) for who knows how many objects there are.
+    ///
+    /// # Safety
+    ///
+    /// That many are [at hand](Self::at_hand) now, and at least one.
+    #[inline(always)]
+    pub(crate) unsafe fn take(&self, at_hand: u32) -> NonNull<u8> {
+        let len = at_hand - 1;
+        self.len.store(len, Ordering::Relaxed);
+        // SAFETY: by contract there is a first object; the first `len` places hold objects.
+        unsafe { NonNull::new_unchecked(self.objects.get_unchecked(len as usize).get()) }
+    }
+
     /// Whether it must give objects to the shared list before it can take more.
     #[inline(always)]
     pub(crate) fn is_full(&self) -> bool {
-        self.len.load(Ordering::Relaxed) as usize >= MAGAZINE
+        self.at_hand() >= MAGAZINE
     }
 
     /// Puts an object in. The memory may be torn down by another context right afterwards.
@@ -147,14 +168,27 @@ impl Magazine {
     /// It is not full; `object` belongs to this cache, nobody uses it, and it is not free yet.
     #[inline(always)]
     pub(crate) unsafe fn push(&self, object: NonNull<u8>) {
-        let len = self.len.load(Ordering::Relaxed);
-        debug_assert!((len as usize) < MAGAZINE);
+        // SAFETY: by contract.
+        unsafe { self.put(object, self.at_hand()) };
+    }
+
+    /// [`push`](Self::push) for who knows how many objects there are.
+    ///
+    /// # Safety
+    ///
+    /// As there; `at_hand` are [at hand](Self::at_hand) now.
+    #[inline(always)]
+    pub(crate) unsafe fn put(&self, object: NonNull<u8>, at_hand: u32) {
+        debug_assert!(at_hand < MAGAZINE);
         // SAFETY: by contract there is room.
-        unsafe { self.objects.get_unchecked(len as usize) }.set(object.as_ptr());
+        unsafe { self.objects.get_unchecked(at_hand as usize) }.set(object.as_ptr());
         // Release: whoever reads this length and finds that nothing is alive any more may tear the memory down.
-        self.len.store(len + 1, Ordering::Release);
+        self.len.store(at_hand + 1, Ordering::Release);
     }
 }
+
+#[cfg(not(feature = "loom"))]
+const _: () = assert!(size_of::<Magazine>() == 1024);
 
 /// One cache's part behind the lock: the free objects that anybody may take, and all slabs.
 pub(crate) struct SharedCache {
@@ -222,7 +256,7 @@ impl SharedCache {
 
     /// Moves up to `most` objects to the owner's list.
     pub(crate) fn give_to(&mut self, local: &Magazine, most: usize) {
-        for _ in 0..most.min(MAGAZINE - local.len()) {
+        for _ in 0..most.min(MAGAZINE as usize - local.len()) {
             let Some(object) = self.pop() else { break };
             // SAFETY: it came off the shared list of the same cache, and there is room.
             unsafe { local.push(object) };

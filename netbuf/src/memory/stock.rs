@@ -5,21 +5,26 @@ use core::ptr::{self, NonNull};
 use super::block::{BlockHeader, retire};
 use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 
-/// References to one block that the owner context holds in reserve, so that it can hand them out and take them back
-/// without atomic instructions. Two of them exist: one for the block that heads are cut from, and one for the block
-/// that was shared last, which is the one whose packets are being received and freed.
+/// References taken at once for the stock: more than there are packets in a block, or frags in a batch of packets.
+const STOCK: u32 = 1 << 16;
+
+/// References to one block that the owner context took at once, so that it can hand them out and take them back without
+/// atomic instructions. Two of them exist: one for the block that heads are cut from, and one for the block that was
+/// shared last, which is the one whose packets are being received and freed.
 ///
-/// References in stock count as references. When *all* of a block's are in stock, nobody uses the block.
+/// References in stock count as references: when the block has no others, nobody uses it. Others may come and go past
+/// the stock, in other contexts, so only the block's own count tells that for sure.
 pub(crate) struct Stock {
     block: AtomicPtr<BlockHeader>,
-    count: AtomicU32,
+    /// References handed out and not come back.
+    out: AtomicU32,
 }
 
 /// What became of a reference offered to a [`Stock`].
 pub(crate) enum Offer {
-    /// It is in stock.
+    /// It is in stock, and others are out.
     Kept,
-    /// It is in stock, as are all other references to the block.
+    /// It is in stock, as are all others that were handed out.
     Last,
     /// The stock is of another block: the reference is still the caller's.
     Refused,
@@ -27,7 +32,7 @@ pub(crate) enum Offer {
 
 impl Stock {
     pub(crate) fn new() -> Self {
-        Self { block: AtomicPtr::new(ptr::null_mut()), count: AtomicU32::new(0) }
+        Self { block: AtomicPtr::new(ptr::null_mut()), out: AtomicU32::new(0) }
     }
 
     /// The block it is of. From contexts other than the owner this is only a hint.
@@ -36,44 +41,86 @@ impl Stock {
         NonNull::new(self.block.load(Ordering::Acquire))
     }
 
-    #[inline]
-    pub(crate) fn count(&self) -> u32 {
-        self.count.load(Ordering::Relaxed)
+    /// [`block`](Self::block) for the owner, who knows that there is one.
+    ///
+    /// # Safety
+    ///
+    /// The stock is of a block.
+    #[inline(always)]
+    pub(crate) unsafe fn block_unchecked(&self) -> NonNull<BlockHeader> {
+        // SAFETY: by contract.
+        unsafe { NonNull::new_unchecked(self.block.load(Ordering::Relaxed)) }
     }
 
-    /// Fills an empty stock with `count` references that the caller owns. Only for the owner, as all that follows.
-    pub(crate) fn fill(&self, header: NonNull<BlockHeader>, count: u32) {
-        self.count.store(count, Ordering::Relaxed);
+    #[inline(always)]
+    fn out(&self) -> u32 {
+        self.out.load(Ordering::Relaxed)
+    }
+
+    /// References in stock.
+    #[inline]
+    pub(crate) fn count(&self) -> u32 {
+        STOCK - self.out()
+    }
+
+    /// Fills an empty stock with all references to a block that nobody else knows, `out` of which are the caller's. Only
+    /// for the owner, as all that follows.
+    pub(crate) fn fill(&self, header: NonNull<BlockHeader>, out: u32) {
+        // SAFETY: whoever knows a block keeps its header alive.
+        unsafe { header.as_ref() }.set_references(STOCK);
+        self.out.store(out, Ordering::Relaxed);
         self.block.store(header.as_ptr(), Ordering::Release);
     }
 
-    /// Adds references that the caller owns.
-    #[inline]
-    pub(crate) fn add(&self, count: u32) {
-        self.count.store(self.count().wrapping_add(count), Ordering::Relaxed);
+    /// Whether it is of this block.
+    #[inline(always)]
+    pub(crate) fn is_of(&self, header: NonNull<BlockHeader>) -> bool {
+        self.block.load(Ordering::Relaxed) == header.as_ptr()
     }
 
-    /// Takes a reference to `header` out, if it is of this block and has one to spare; it keeps the last one.
-    #[inline]
-    pub(crate) fn take(&self, header: NonNull<BlockHeader>) -> bool {
-        let count = self.count();
-        if self.block.load(Ordering::Relaxed) != header.as_ptr() || count < 2 {
-            return false;
-        }
-        self.count.store(count - 1, Ordering::Relaxed);
-        true
+    /// Whether a reference to `header` can be [taken](Self::take).
+    #[inline(always)]
+    pub(crate) fn can_give(&self, header: NonNull<BlockHeader>) -> bool {
+        self.is_of(header) && self.out() < STOCK - 1
+    }
+
+    /// Takes a reference out of a stock that has one to spare: it keeps the last one.
+    #[inline(always)]
+    pub(crate) fn take(&self) {
+        debug_assert!(self.out() < STOCK - 1);
+        self.out.store(self.out() + 1, Ordering::Relaxed);
+    }
+
+    /// Takes back a reference that was handed out.
+    #[inline(always)]
+    pub(crate) fn put(&self) {
+        debug_assert!(self.out() != 0);
+        self.out.store(self.out() - 1, Ordering::Relaxed);
     }
 
     /// Offers a reference that the caller owns.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn offer(&self, header: NonNull<BlockHeader>) -> Offer {
-        if self.block.load(Ordering::Relaxed) != header.as_ptr() {
+        if !self.is_of(header) {
             return Offer::Refused;
         }
-        let count = self.count() + 1;
-        self.count.store(count, Ordering::Relaxed);
-        // SAFETY: the caller owns a reference, so the header is alive.
-        if unsafe { header.as_ref() }.references() == count { Offer::Last } else { Offer::Kept }
+        let out = self.out() - 1;
+        self.out.store(out, Ordering::Relaxed);
+        if out == 0 { Offer::Last } else { Offer::Kept }
+    }
+
+    /// [`offer`](Self::offer)s a reference if that is all there is to be done: it is of this block, and others are out.
+    #[inline(always)]
+    pub(crate) fn keep(&self, header: NonNull<BlockHeader>) -> bool {
+        if !self.is_of(header) {
+            return false;
+        }
+        let out = self.out() - 1;
+        if out == 0 {
+            return false;
+        }
+        self.out.store(out, Ordering::Relaxed);
+        true
     }
 
     /// Whether nobody but this stock references its block.
@@ -85,10 +132,10 @@ impl Stock {
     /// Empties the stock: block and references are the caller's.
     pub(crate) fn empty(&self) -> Option<(NonNull<BlockHeader>, u32)> {
         let header = NonNull::new(self.block.swap(ptr::null_mut(), Ordering::Acquire))?;
-        Some((header, self.count.swap(0, Ordering::Relaxed)))
+        Some((header, self.count()))
     }
 
-    /// Gives up everything in stock; the block is retired if that was all of its references.
+    /// Gives up everything in stock; the block is retired if those were all of its references.
     #[cold]
     pub(crate) fn flush(&self) {
         if let Some((header, count)) = self.empty() {
