@@ -5,11 +5,8 @@ use core::mem::ManuallyDrop;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
 
-use super::descriptor::{
-    BOTH_ALIVE, CHARGED, CLONE_ALIVE, Descriptor, DescriptorKind, JOINT, MAYBE_CLONED, ORIGINAL_ALIVE,
-    SharedInfo, UNSET,
-};
-use super::{CACHE_LINE, NetBuf, head};
+use super::descriptor::{CHARGED, Descriptor, DescriptorKind, MAYBE_CLONED, SharedInfo, UNSET};
+use super::{CACHE_LINE, NetBuf, head, pair};
 use crate::error::OutOfMemory;
 use crate::memory::block::{self, BlockHeader};
 use crate::memory::slab::DESCRIPTOR_CACHE;
@@ -91,21 +88,16 @@ impl NetBuf {
     }
 
     fn clone_unmarked(&mut self) -> Result<Self, OutOfMemory> {
+        let owner = self.inner().is_owner();
         if self.descriptor().kind == DescriptorKind::Original {
-            // SAFETY: the kind says that it is half of a pair. While the other half is not alive nobody else looks
-            // at the pair; while it is, only its state is touched.
+            // SAFETY: the kind says that it is half of a pair; a place that is taken is ours.
             unsafe {
-                let pair = Descriptor::pair(self.descriptor).as_ptr();
-                if (*pair).state.load(Ordering::Acquire) & CLONE_ALIVE == 0 {
-                    let place = NonNull::new_unchecked(&raw mut (*pair).clone);
+                if let Some(place) = pair::take_clone(self.descriptor, owner) {
                     write_copy(self.descriptor(), place, DescriptorKind::Clone);
-                    debug_assert_eq!(BOTH_ALIVE, ORIGINAL_ALIVE | CLONE_ALIVE);
-                    (*pair).state.store(BOTH_ALIVE | JOINT, Ordering::Relaxed);
                     return Ok(Self::from_descriptor(place));
                 }
             }
         }
-        let owner = self.inner().is_owner();
         if self.is_cloned() {
             return clone_single(self.descriptor(), owner);
         }

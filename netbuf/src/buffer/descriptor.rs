@@ -205,40 +205,7 @@ impl Descriptor {
         // SAFETY: the head has `end` bytes and the shared info right behind them.
         unsafe { self.head.add(self.end as usize).cast() }
     }
-
-    /// The pair that this descriptor is half of.
-    ///
-    /// # Safety
-    ///
-    /// `this` points to a descriptor whose kind is not `Single`.
-    #[inline]
-    pub(crate) unsafe fn pair(this: NonNull<Self>) -> NonNull<FclonePair> {
-        // SAFETY: by contract; the kind says which half it is.
-        unsafe {
-            match (*this.as_ptr()).kind {
-                DescriptorKind::Clone => this.sub(1).cast(),
-                _ => this.cast(),
-            }
-        }
-    }
 }
-
-/// Two descriptors allocated together, so that the first clone needs no allocator.
-#[repr(C)]
-pub(crate) struct FclonePair {
-    pub(crate) original: Descriptor,
-    pub(crate) clone: Descriptor,
-    /// Which halves are alive ([`ORIGINAL_ALIVE`], [`CLONE_ALIVE`]) and whether they count as one user of the same
-    /// head ([`JOINT`]).
-    pub(crate) state: AtomicU32,
-}
-
-pub(crate) const ORIGINAL_ALIVE: u32 = 1;
-pub(crate) const CLONE_ALIVE: u32 = 2;
-pub(crate) const BOTH_ALIVE: u32 = ORIGINAL_ALIVE | CLONE_ALIVE;
-/// Both halves use the same head and hold *one* count of its `dataref` together, which the last of them gives up.
-/// So a clone from the pair costs one atomic instruction in all, when its first half dies.
-pub(crate) const JOINT: u32 = 4;
 
 /// A piece of a page block.
 #[derive(Clone, Copy)]
@@ -379,5 +346,4 @@ mod layout {
     const _: () =
         assert!(offset_of!(SharedInfo, frags) + MAX_FRAGS * size_of::<Frag>() == size_of::<SharedInfo>());
     const _: () = assert!(size_of::<Frag>() == 16);
-    const _: () = assert!(offset_of!(FclonePair, state) == 2 * size_of::<Descriptor>());
 }

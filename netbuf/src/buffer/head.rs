@@ -4,14 +4,14 @@ use core::ptr::{self, NonNull};
 
 use super::RECEIVE_HEADROOM;
 use super::descriptor::{
-    BOTH_ALIVE, CLONE_ALIVE, Descriptor, DescriptorKind, FclonePair, IN_BLOCK, JOINT, MAYBE_CLONED,
-    ORIGINAL_ALIVE, SharedInfo, head_bytes, round_to_line,
+    Descriptor, DescriptorKind, IN_BLOCK, MAYBE_CLONED, SharedInfo, head_bytes, round_to_line,
 };
+use super::pair;
 use crate::error::OutOfMemory;
 use crate::memory::Inner;
 use crate::memory::block::{self, BlockHeader};
 use crate::memory::fragment::FRAGMENT_MAXIMUM;
-use crate::memory::slab::{DESCRIPTOR_CACHE, FCLONE_CACHE, KMALLOC_MAXIMUM, MAGAZINE, kmalloc_index};
+use crate::memory::slab::{DESCRIPTOR_CACHE, KMALLOC_MAXIMUM, MAGAZINE, kmalloc_index};
 use crate::page_source::{PAGE_SIZE, Zone};
 use crate::sync::{Ordering, look};
 
@@ -22,6 +22,7 @@ pub(crate) const MAXIMUM: usize = 1 << 24;
 pub(super) const FRAGMENT_HEAD_MAXIMUM: usize = FRAGMENT_MAXIMUM - head_bytes(0);
 
 /// A linear area with initialised shared info behind it.
+#[derive(Clone, Copy)]
 pub(crate) struct Head {
     pub(crate) pointer: NonNull<u8>,
     pub(crate) end: u32,
@@ -29,6 +30,11 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// The head of a descriptor.
+    pub(crate) fn of(descriptor: &Descriptor) -> Self {
+        Self { pointer: descriptor.head, end: descriptor.end, source: descriptor.head_source }
+    }
+
     /// The shared info behind the linear area.
     #[inline(always)]
     pub(crate) fn shared_info(&self) -> NonNull<SharedInfo> {
@@ -149,16 +155,11 @@ pub(crate) fn is_shared(descriptor: &Descriptor) -> bool {
 }
 
 fn is_really_shared(descriptor: &Descriptor) -> bool {
-    // SAFETY: a descriptor keeps its head alive.
-    if unsafe { descriptor.shared_info().as_ref() }.users() != 1 {
-        return true;
+    // SAFETY: a descriptor keeps its head alive; the kind says that it is half of a pair.
+    unsafe {
+        descriptor.shared_info().as_ref().users() != 1
+            || descriptor.kind != DescriptorKind::Single && pair::is_shared(NonNull::from(descriptor))
     }
-    if descriptor.kind == DescriptorKind::Single {
-        return false;
-    }
-    // SAFETY: the kind says that it is half of a pair.
-    let state = unsafe { Descriptor::pair(NonNull::from(descriptor)).as_ref() }.state.load(Ordering::Acquire);
-    state == BOTH_ALIVE | JOINT
 }
 
 /// Gives up one user of a head; with the last one its frags, its frag list and the head itself go.
@@ -234,15 +235,7 @@ pub(crate) unsafe fn leave(descriptor: NonNull<Descriptor>, owner: bool) {
     unsafe {
         let this = descriptor.as_ref();
         if this.kind != DescriptorKind::Single {
-            let state = &(*Descriptor::pair(descriptor).as_ptr()).state;
-            let mut now = state.load(Ordering::Acquire);
-            while now == BOTH_ALIVE | JOINT {
-                // The other half keeps the count that both held together.
-                match state.compare_exchange(now, BOTH_ALIVE, Ordering::AcqRel, Ordering::Acquire) {
-                    Ok(_) => return,
-                    Err(changed) => now = changed,
-                }
-            }
+            return pair::leave(descriptor, owner);
         }
         put(this.memory, this.head, this.end, this.head_source, owner);
     }
@@ -314,44 +307,10 @@ pub(crate) unsafe fn free_buffer(descriptor: NonNull<Descriptor>, owner: bool) {
         let this = descriptor.as_ref();
         let (memory, pointer, end, source) = (this.memory, this.head, this.end, this.head_source);
         if this.kind != DescriptorKind::Single {
-            return free_half(descriptor, owner);
+            return pair::free(descriptor, owner);
         }
         put(memory, pointer, end, source, owner);
         Inner::free(memory, DESCRIPTOR_CACHE, descriptor.cast(), owner);
-    }
-}
-
-/// [`free_buffer`] for half of a pair.
-#[inline(never)]
-unsafe fn free_half(descriptor: NonNull<Descriptor>, owner: bool) {
-    // SAFETY: as in `free_buffer`. After the exchange the pair may be freed by the other half at any time, so what is
-    // needed of the descriptor is read before; the head, while it is ours, keeps the memory alive.
-    unsafe {
-        let this = descriptor.as_ref();
-        let (memory, pointer, end, source) = (this.memory, this.head, this.end, this.head_source);
-        if memory.as_ref().is_orphaned() {
-            // The other half may wait on the list of what interrupt handlers freed, where nobody looks any more.
-            memory.as_ref().free_deferred();
-        }
-        let pair = Descriptor::pair(descriptor);
-        let (mine, other) = match this.kind {
-            DescriptorKind::Clone => (CLONE_ALIVE, ORIGINAL_ALIVE),
-            _ => (ORIGINAL_ALIVE, CLONE_ALIVE),
-        };
-        let state = &(*pair.as_ptr()).state;
-        let before = look(state);
-        if before & other != 0 {
-            // The bit is set, so subtracting clears it: one instruction, where `fetch_and` would be a loop.
-            let before = state.fetch_sub(mine, Ordering::AcqRel);
-            if before & other != 0 {
-                if before & JOINT == 0 {
-                    put(memory, pointer, end, source, owner);
-                }
-                return;
-            }
-        }
-        put(memory, pointer, end, source, owner);
-        Inner::free(memory, FCLONE_CACHE, pair.cast::<FclonePair>().cast(), owner);
     }
 }
 

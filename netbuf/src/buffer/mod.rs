@@ -12,6 +12,7 @@ mod inspect;
 mod linear;
 mod metadata;
 mod owner;
+mod pair;
 mod receive;
 mod room;
 mod segments;
@@ -24,19 +25,19 @@ use core::ptr::NonNull;
 
 use crate::context;
 use crate::error::{OutOfMemory, Shared};
-use crate::memory::slab::{DESCRIPTOR_CACHE, FCLONE_CACHE};
+use crate::memory::slab::DESCRIPTOR_CACHE;
 use crate::memory::{Inner, Memory};
-use crate::sync::AtomicU32;
 
 pub use checksum::{checksum, combine, fold, update};
 pub use clone::SharedNetBuf;
 pub use descriptor::MAX_FRAGS;
-pub(crate) use descriptor::{CACHE_LINE, Descriptor, FclonePair};
-use descriptor::{Contents, DescriptorKind, ORIGINAL_ALIVE, SharedInfo, round_to_line};
+pub(crate) use descriptor::{CACHE_LINE, Descriptor};
+use descriptor::{Contents, DescriptorKind, SharedInfo, round_to_line};
 use head::Head;
 pub use inspect::{Backing, BufferInspection, FragInspection};
 pub use metadata::{CONTROL_BLOCK_SIZE, ChecksumStatus, PacketType};
 pub use owner::MemoryOwner;
+pub(crate) use pair::{FclonePair, NotedPairs, settle_pairs};
 pub use receive::ReceivePattern;
 pub use room::IP_ALIGN;
 pub use segments::{DmaSegment, DmaSegmentMut};
@@ -171,17 +172,8 @@ impl NetBuf {
         let inner = memory.inner_pointer();
         let owner = memory.inner().is_owner();
         let head = head::allocate(inner, size, owner)?;
-        match memory.inner().allocate(FCLONE_CACHE, owner) {
-            Ok(object) => {
-                let pair = object.cast::<FclonePair>();
-                // SAFETY: the object has room for a pair. The clone half is written when it is handed out.
-                unsafe {
-                    let descriptor = Descriptor::new(inner, DescriptorKind::Original, &head, Contents::EMPTY);
-                    (&raw mut (*pair.as_ptr()).original).write(descriptor);
-                    (&raw mut (*pair.as_ptr()).state).write(AtomicU32::new(ORIGINAL_ALIVE));
-                }
-                Ok(Self { descriptor: pair.cast() })
-            }
+        match pair::allocate(inner, head, owner) {
+            Ok(descriptor) => Ok(Self { descriptor }),
             Err(error) => {
                 // SAFETY: the head was just allocated, and `memory` is alive.
                 unsafe { head::discard(inner, &head, owner) };

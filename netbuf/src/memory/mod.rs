@@ -12,7 +12,7 @@ use core::fmt;
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
-use crate::buffer::Descriptor;
+use crate::buffer::{Descriptor, NotedPairs, settle_pairs};
 use crate::context;
 use crate::error::OutOfMemory;
 use crate::page_source::{PAGE_SIZE, PageBlock, PageSource, Zone};
@@ -47,6 +47,8 @@ pub(crate) struct Inner {
     shared: SpinLock<[SharedCache; CACHE_COUNT]>,
     /// Buffers freed in an interrupt handler, chained through their links.
     deferred: AtomicPtr<Descriptor>,
+    /// Pairs of which other contexts noted something for the owner.
+    pub(crate) noted_pairs: NotedPairs,
     /// Blocks whose last reference died in an interrupt handler.
     deferred_blocks: AtomicPtr<BlockHeader>,
     source: ManuallyDrop<Arc<dyn PageSource>>,
@@ -80,11 +82,11 @@ impl Inner {
 
     #[cold]
     fn allocate_slowly(&self, cache: CacheIndex, owner: bool) -> Result<NonNull<u8>, OutOfMemory> {
-        if owner
-            && self.free_deferred() != 0
-            && let Some(object) = self.local[cache].pop()
-        {
-            return Ok(object);
+        if owner {
+            self.free_deferred();
+            if let Some(object) = self.local[cache].pop() {
+                return Ok(object);
+            }
         }
         let kind = &CACHES[cache];
         if !self.source.permits_object(kind.object_size) {
@@ -240,6 +242,17 @@ impl Inner {
         }
     }
 
+    /// Whether no other context noted anything of a pair. For the owner, who looks before it touches a pair.
+    #[inline(always)]
+    pub(crate) fn has_no_notes(&self) -> bool {
+        self.noted_pairs.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Whether no handle is left, so that freeing the last object ends the memory.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        self.orphaned.load(Ordering::Relaxed)
+    }
+
     /// Frees what interrupt handlers left; returns how many buffers and blocks that were.
     pub(crate) fn free_deferred(&self) -> usize {
         if context::in_interrupt() {
@@ -265,6 +278,7 @@ impl Inner {
             }
             count += 1;
         }
+        settle_pairs(self, self.is_owner());
         count
     }
 
@@ -287,6 +301,14 @@ impl Inner {
     fn settle(&self) {
         self.free_deferred();
         if self.is_home() {
+            self.retire_stock();
+        }
+    }
+
+    /// Does what other contexts left to the owner, if this is the owner: then what is in use is what somebody uses.
+    pub(crate) fn catch_up(&self) {
+        if self.is_owner() {
+            settle_pairs(self, true);
             self.retire_stock();
         }
     }
@@ -445,6 +467,7 @@ impl Memory {
                 orphaned: AtomicBool::new(false),
                 shared: SpinLock::new([const { SharedCache::new() }; CACHE_COUNT]),
                 deferred: AtomicPtr::new(core::ptr::null_mut()),
+                noted_pairs: NotedPairs::new(core::ptr::null_mut()),
                 deferred_blocks: AtomicPtr::new(core::ptr::null_mut()),
                 source: ManuallyDrop::new(source),
                 page,

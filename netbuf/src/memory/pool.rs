@@ -205,10 +205,7 @@ impl BlockPool {
     }
 
     fn pool(&self) -> &PoolInner {
-        let memory = self.memory.inner();
-        if memory.is_owner() {
-            memory.retire_stock();
-        }
+        self.memory.inner().catch_up();
         // SAFETY: the handle keeps the pool alive.
         unsafe { self.pool.as_ref() }
     }

@@ -49,9 +49,7 @@ pub struct CacheInformation {
 
 impl Inner {
     fn statistics(&self) -> Statistics {
-        if self.is_owner() {
-            self.retire_stock();
-        }
+        self.catch_up();
         let shared = self.lock_shared();
         let in_use = |cache| self.in_use(cache, &shared);
         let mut statistics = Statistics {
