@@ -26,6 +26,17 @@ pub(crate) fn look(count: &AtomicU32) -> u32 {
     return count.fetch_add(0, Ordering::Acquire);
 }
 
+/// [`look`], at a pointer: whether it is null.
+#[inline(always)]
+pub(crate) fn is_null<T>(pointer: &AtomicPtr<T>) -> bool {
+    #[cfg(not(feature = "loom"))]
+    return pointer.load(Ordering::Relaxed).is_null();
+    #[cfg(feature = "loom")]
+    return pointer
+        .compare_exchange(core::ptr::null_mut(), core::ptr::null_mut(), Ordering::Relaxed, Ordering::Relaxed)
+        .is_ok();
+}
+
 /// A value behind a spin lock.
 ///
 /// While it is held, interrupts are off if the kernel declared how to turn them off

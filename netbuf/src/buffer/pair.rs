@@ -28,7 +28,7 @@ use super::head::{self, Head};
 use crate::error::OutOfMemory;
 use crate::memory::Inner;
 use crate::memory::slab::FCLONE_CACHE;
-use crate::sync::{AtomicPtr, AtomicU32, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, Ordering, look};
 
 /// Two descriptors allocated together.
 #[repr(C)]
@@ -160,13 +160,12 @@ unsafe fn note(list: &NotedPairs, pair: NonNull<FclonePair>, bits: u32) {
         let this = bond(pair);
         let before = this.notes.replace(this.notes.get() | bits);
         if before == 0 {
-            let first = list.load(Ordering::Relaxed);
+            let first = list.swap(pair.as_ptr(), Ordering::Relaxed);
             this.next.set(first);
             this.previous.set(ptr::null_mut());
             if let Some(first) = NonNull::new(first) {
                 bond(first).previous.set(pair.as_ptr());
             }
-            list.store(pair.as_ptr(), Ordering::Relaxed);
         }
     }
 }
@@ -237,8 +236,7 @@ pub(super) unsafe fn take_clone(original: NonNull<Descriptor>, owner: bool) -> O
     unsafe {
         let pair = of(original);
         let state = &bond(pair).state;
-        if owner && original.as_ref().memory.as_ref().has_no_notes() && state.load(Ordering::Relaxed) == ALONE
-        {
+        if owner && original.as_ref().memory.as_ref().has_no_notes() && look(state) == ALONE {
             state.store(TWO, Ordering::Relaxed);
         } else if !take_clone_slowly(original, owner) {
             return None;
@@ -257,7 +255,7 @@ unsafe fn take_clone_slowly(original: NonNull<Descriptor>, owner: bool) -> bool 
     unsafe {
         let pair = of(original);
         let memory = original.as_ref().memory;
-        settle_pairs(memory.as_ref(), owner);
+        memory.as_ref().settle_pairs(owner);
         let shared = memory.as_ref().lock_shared();
         if bond(pair).seen() & CLONE_ALIVE != 0 {
             return false;
@@ -324,7 +322,7 @@ pub(super) unsafe fn free(half: NonNull<Descriptor>, owner: bool) {
         let (alive, joined) = bits_of(half.as_ref().kind);
         let state = &bond(of(half)).state;
         // Nearly always the other half lives and is joined: head and pair are left to it.
-        if owner && half.as_ref().memory.as_ref().has_no_notes() && state.load(Ordering::Relaxed) == TWO {
+        if owner && half.as_ref().memory.as_ref().has_no_notes() && look(state) == TWO {
             state.store(TWO & !(alive | joined), Ordering::Release);
         } else {
             end_slowly(half, alive | joined, owner);
@@ -350,7 +348,7 @@ unsafe fn end_slowly(half: NonNull<Descriptor>, bits: u32, owner: bool) {
             // The other half may wait on the list of what interrupt handlers freed, where nobody looks any more.
             inner.free_deferred();
         }
-        settle_pairs(inner, owner);
+        inner.settle_pairs(owner);
         let shared = inner.lock_shared();
         let (state, seen) = (bond(pair).state.load(Ordering::Acquire), bond(pair).seen());
         let is_mine = owner || state & GUARDED != 0 || seen & ALIVE == alive;
@@ -377,7 +375,7 @@ unsafe fn end_slowly(half: NonNull<Descriptor>, bits: u32, owner: bool) {
 /// Carries notes out: the owner all, others those of pairs neither half of which is alive any more. The caller keeps the
 /// memory alive.
 pub(crate) fn settle_pairs(memory: &Inner, owner: bool) {
-    while !memory.has_no_notes() {
+    loop {
         let shared = memory.lock_shared();
         let mut next = NonNull::new(memory.noted_pairs.load(Ordering::Relaxed));
         // SAFETY: pairs on the list are alive while the lock is held; without notes they leave the list.

@@ -16,7 +16,7 @@ use crate::buffer::{Descriptor, NotedPairs, settle_pairs};
 use crate::context;
 use crate::error::OutOfMemory;
 use crate::page_source::{PAGE_SIZE, PageBlock, PageSource, Zone};
-use crate::sync::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, SpinLock};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, SpinLock, is_null};
 
 use block::BlockHeader;
 use fragment::FragmentAllocator;
@@ -245,7 +245,14 @@ impl Inner {
     /// Whether no other context noted anything of a pair. For the owner, who looks before it touches a pair.
     #[inline(always)]
     pub(crate) fn has_no_notes(&self) -> bool {
-        self.noted_pairs.load(Ordering::Relaxed).is_null()
+        is_null(&self.noted_pairs)
+    }
+
+    /// Carries out the notes of pairs that the caller may, if any are seen.
+    pub(crate) fn settle_pairs(&self, owner: bool) {
+        if !self.has_no_notes() {
+            settle_pairs(self, owner);
+        }
     }
 
     /// Whether no handle is left, so that freeing the last object ends the memory.
@@ -278,7 +285,7 @@ impl Inner {
             }
             count += 1;
         }
-        settle_pairs(self, self.is_owner());
+        self.settle_pairs(self.is_owner());
         count
     }
 
@@ -300,6 +307,8 @@ impl Inner {
     /// Frees what interrupt handlers left, and, for the owner, the block in stock if nobody else has references to it.
     fn settle(&self) {
         self.free_deferred();
+        // Under the lock: a note on a pair half of which was freed here just before may not be seen without.
+        settle_pairs(self, self.is_owner());
         if self.is_home() {
             self.retire_stock();
         }
@@ -308,7 +317,7 @@ impl Inner {
     /// Does what other contexts left to the owner, if this is the owner: then what is in use is what somebody uses.
     pub(crate) fn catch_up(&self) {
         if self.is_owner() {
-            settle_pairs(self, true);
+            self.settle_pairs(true);
             self.retire_stock();
         }
     }

@@ -10,7 +10,7 @@ use netbuf::context::enter_interrupt;
 use netbuf::host::HostPages;
 use netbuf::{Memory, NetBuf, Queue};
 
-use super::{explore, explore_three};
+use super::{explore, explore_three, explore_up_to};
 
 fn pair(memory: &Memory) -> [NetBuf; 2] {
     let mut original = NetBuf::alloc_fclone(memory, 64).unwrap();
@@ -324,8 +324,8 @@ fn two_contexts_may_free_what_was_deferred_at_once() {
 
 #[test]
 fn the_owner_may_drop_the_last_handle_while_both_halves_die_elsewhere() {
-    for threads in [1, 2] {
-        explore_three(move |_| {
+    for (threads, preemptions) in [(1, 4), (2, 1)] {
+        explore_up_to(Some(preemptions), move |_| {
             let pages = HostPages::new();
             let memory = Memory::new(pages.clone()).unwrap();
             let [original, clone] = pair(&memory);
