@@ -168,3 +168,33 @@ fn a_memory_that_ran_out_for_a_block_still_balances() {
     assert_eq!(pages.live_blocks(), 0);
     assert_eq!(Arc::strong_count(&pages), 1);
 }
+
+#[test]
+fn a_list_that_cannot_be_cloned_to_its_end_leaves_nothing_behind() {
+    type Operation = fn(&mut NetBuf) -> bool;
+    let operations: [Operation; 2] = [|packet| packet.unshare().is_ok(), |packet| packet.copy_head().is_ok()];
+    for operation in operations {
+        for index in 0.. {
+            let pages = HostPages::new();
+            let memory = Memory::unowned(pages.clone()).unwrap();
+            let block = numbered_block(&memory);
+            let mut packet = with_frag(&memory, 20, &block);
+            for linear in [10, 20, 30] {
+                packet.append_to_frag_list(with_frag(&memory, linear, &block)).unwrap();
+            }
+            let clone = packet.clone_buffer().unwrap();
+            let references = block.references();
+            pages.fail_object(index);
+            let done = operation(&mut packet);
+            assert!(done || block.references() == references);
+            drop((packet, clone));
+            assert_eq!((memory.statistics().live_descriptors, block.references()), (0, 1));
+            drop((block, memory));
+            assert_eq!(pages.live_blocks(), 0);
+            if done {
+                assert!(index >= 4, "a head and a descriptor for each buffer of the list");
+                break;
+            }
+        }
+    }
+}
