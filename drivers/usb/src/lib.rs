@@ -26,6 +26,8 @@ pub mod configuration;
 pub mod descriptor;
 pub mod device;
 mod enumeration;
+#[cfg(test)]
+mod fake;
 mod first_look;
 pub mod gather;
 pub mod host;

@@ -115,3 +115,51 @@ impl Listener {
         self.faults = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use netbuf::host::HostPages;
+
+    use super::*;
+    use crate::fake::FakePipe;
+
+    fn poll(listener: &mut Listener, pipe: &mut FakePipe) -> Poll<Result<usize, DeviceError>> {
+        let message = listener.poll_message(pipe, &mut Context::from_waker(Waker::noop()));
+        message.map_ok(|message| message.bytes().len())
+    }
+
+    #[test]
+    fn one_transfer_is_in_flight_and_brings_what_came() {
+        let memory = Memory::new(HostPages::new()).unwrap();
+        let (mut listener, mut pipe) = (Listener::new(&memory, 8).unwrap(), FakePipe::with_room(255));
+        assert_eq!(poll(&mut listener, &mut pipe), Poll::Pending);
+        assert_eq!(poll(&mut listener, &mut pipe), Poll::Pending);
+        assert_eq!((pipe.submitted.as_slice(), pipe.starts), ([8].as_slice(), 1));
+        pipe.end(Ok(2));
+        assert_eq!(poll(&mut listener, &mut pipe), Poll::Ready(Ok(2)));
+        assert_eq!(poll(&mut listener, &mut pipe), Poll::Pending);
+        assert_eq!(pipe.starts, 2);
+    }
+
+    #[test]
+    fn after_a_fault_it_waits_for_recovery_and_after_three_it_is_left_alone() {
+        let memory = Memory::new(HostPages::new()).unwrap();
+        let (mut listener, mut pipe) = (Listener::new(&memory, 8).unwrap(), FakePipe::with_room(255));
+        for fault in 1..=3 {
+            assert_eq!(poll(&mut listener, &mut pipe), Poll::Pending);
+            pipe.end(Err(TransferError::Stall));
+            assert_eq!(poll(&mut listener, &mut pipe), Poll::Pending);
+            assert_eq!((pipe.in_flight(), listener.wants_recovery()), (0, fault < 3));
+            assert_eq!(listener.recovered(Ok(())), Ok(()));
+        }
+        assert_eq!(poll(&mut listener, &mut pipe), Poll::Pending);
+        assert_eq!(pipe.starts, 3);
+        listener.forget();
+        assert_eq!(poll(&mut listener, &mut pipe), Poll::Pending);
+        assert_eq!(pipe.starts, 4);
+        pipe.end(Err(TransferError::Gone));
+        assert_eq!(poll(&mut listener, &mut pipe), Poll::Ready(Err(DeviceError::Gone)));
+    }
+}

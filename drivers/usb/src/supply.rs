@@ -69,3 +69,65 @@ impl ReceiveSupply {
         done
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use netbuf::host::HostPages;
+
+    use super::*;
+    use crate::fake::FakePipe;
+
+    fn supply(transfers: usize, blocks: usize) -> ReceiveSupply {
+        let memory = Memory::new(HostPages::new()).unwrap();
+        ReceiveSupply::new(&memory, 5000, transfers, blocks).unwrap()
+    }
+
+    fn take(pipe: &mut FakePipe) -> Transfer {
+        pipe.end(Ok(64));
+        match pipe.poll_completion(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(completion) => completion.transfer,
+            Poll::Pending => panic!("it ended"),
+        }
+    }
+
+    #[test]
+    fn transfers_are_posted_with_one_doorbell_and_again_when_half_are_gone() {
+        let (supply, mut pipe) = (supply(8, 32), FakePipe::with_room(255));
+        assert!(supply.replenish(&mut pipe).started);
+        assert_eq!((pipe.submitted.as_slice(), pipe.starts), ([5000; 8].as_slice(), 1));
+        for _ in 0..3 {
+            drop(take(&mut pipe));
+            assert!(!supply.replenish(&mut pipe).started);
+        }
+        drop(take(&mut pipe));
+        assert!(supply.replenish(&mut pipe).started);
+        assert_eq!((pipe.in_flight(), pipe.starts), (8, 2));
+    }
+
+    #[test]
+    fn blocks_that_are_held_bound_the_transfers_and_are_missed() {
+        let (supply, mut pipe) = (supply(2, 3), FakePipe::with_room(255));
+        let all = Replenished { started: true, block_missing: false, error: None };
+        assert_eq!(supply.replenish(&mut pipe), all);
+        let held = [take(&mut pipe), take(&mut pipe)];
+        assert_eq!(supply.replenish(&mut pipe), Replenished { block_missing: true, ..all });
+        let third = take(&mut pipe);
+        assert_eq!(
+            supply.replenish(&mut pipe),
+            Replenished { started: false, block_missing: true, error: None }
+        );
+        drop((held, third));
+        assert_eq!(supply.replenish(&mut pipe), all);
+    }
+
+    #[test]
+    fn a_ring_that_holds_fewer_is_no_fault_and_one_that_holds_none_is() {
+        let supply = supply(8, 32);
+        let mut pipe = FakePipe::with_room(5);
+        assert_eq!(supply.replenish(&mut pipe).error, None);
+        assert_eq!(pipe.in_flight(), 5);
+        assert_eq!(supply.replenish(&mut FakePipe::with_room(0)).error, Some(TransferError::TooLarge));
+    }
+}
