@@ -16,6 +16,9 @@ use crate::readiness::{self, Cards, Patience};
 /// How long a guest may take to power off: generous, only against a hang.
 pub const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long a guest may take to look at all of its devices: generous, only against a hang.
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+
 /// How long one host is served before the next one's turn.
 const TURN: Duration = Duration::from_millis(1);
 
@@ -52,6 +55,23 @@ impl WiredGuest {
     pub fn wait_ready(&mut self, patience: &Patience<'_>, progress: Option<&Progress>) -> Result<(), Error> {
         let Self { guest, hosts, cards } = self;
         readiness::wait_ready(guest, cards, patience, progress, &mut || serve(hosts), &mut |_| {})
+    }
+
+    /// Waits until an image of ours has looked at everything that is plugged in: only then is it idle when nobody asks it
+    /// anything. Another guest does not tell, and is not waited for.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Guest::wait_until`].
+    pub fn wait_settled(&mut self) -> Result<(), Error> {
+        let Self { guest, hosts, .. } = self;
+        guest.wait_until(
+            "the look at all devices",
+            SETTLE_LIMIT,
+            None,
+            &mut || serve(hosts),
+            &mut |transcript| !transcript.entered || transcript.devices_found.is_some(),
+        )
     }
 
     /// The address of a card, once it has one.

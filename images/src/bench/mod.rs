@@ -35,6 +35,9 @@ const WARM_UP: u64 = 300;
 const SINGLE: usize = 300;
 /// After a single echo the guest may still tidy up before it sleeps.
 const SETTLE: Duration = Duration::from_millis(3);
+/// By then an image has announced its address for the last time (RFC 5227: two seconds after the first).
+const ANNOUNCED: Duration = Duration::from_secs(3);
+
 /// How long an idle guest is watched.
 const IDLE: Duration = Duration::from_secs(2);
 /// Requests under way at once in a flood.
@@ -150,7 +153,8 @@ fn measure(
     ping(&mut guest, 1, size, 1)?;
     let first = read()?;
     ping(&mut guest, WARM_UP, size, 1)?;
-    thread::sleep(SETTLE);
+    guest.wait_settled()?;
+    thread::sleep(ANNOUNCED);
     let before_idle = read()?;
     thread::sleep(IDLE);
     let idle = read()? - before_idle;
