@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use netbuf::host::HostPages;
-use netbuf::{Block, Error, Memory, NetBuf, SharedBlock, Zone};
+use netbuf::{Block, ChecksumStatus, Error, Memory, NetBuf, SharedBlock, Zone};
 
 fn numbered_block(memory: &Memory) -> SharedBlock {
     let mut block = Block::alloc(memory, 0, Zone::Normal).unwrap();
@@ -196,5 +196,119 @@ fn a_list_that_cannot_be_cloned_to_its_end_leaves_nothing_behind() {
                 break;
             }
         }
+    }
+}
+
+#[test]
+fn a_partial_checksum_that_did_not_fit_stays_unset_when_the_packet_grows() {
+    let memory = netbuf::host::memory();
+    let mut buffer = NetBuf::alloc(&memory, 64).unwrap();
+    buffer.put(11).unwrap();
+    buffer.set_checksum_status(ChecksumStatus::Partial { start: 0, offset: 10 });
+    buffer.put(1).unwrap();
+    assert_eq!(buffer.checksum_status(), ChecksumStatus::None);
+    buffer.set_checksum_status(ChecksumStatus::Partial { start: 0, offset: 10 });
+    assert_eq!(buffer.checksum_status(), ChecksumStatus::Partial { start: 0, offset: 10 });
+}
+
+#[test]
+fn a_header_is_gone_with_the_byte_before_it() {
+    let memory = netbuf::host::memory();
+    let mut buffer = NetBuf::alloc(&memory, 64).unwrap();
+    buffer.put(20).unwrap();
+    buffer.set_transport_header(20).unwrap();
+    assert_eq!(buffer.transport_header(), Some(&[][..]));
+    buffer.trim(19).unwrap();
+    assert_eq!(buffer.transport_header(), None);
+    assert!(buffer.transport_header_was_set());
+}
+
+#[test]
+fn more_references_than_were_in_stock_may_die_in_another_thread() {
+    let pages = HostPages::new();
+    let memory = Memory::new(pages.clone()).unwrap();
+    for count in [62, 63, 64, 65, 66, 127, 128, 129, 200] {
+        let block = numbered_block(&memory);
+        let others: Vec<_> = (0..count).map(|_| block.clone()).collect();
+        assert_eq!(block.references(), count + 1);
+        std::thread::spawn(move || drop((block, others))).join().unwrap();
+        // Whatever the owner still held in stock is nobody's.
+        assert_eq!(memory.statistics().live_blocks, 0, "{count}");
+        let block = numbered_block(&memory);
+        let others: Vec<_> = (0..count).map(|_| block.clone()).collect();
+        drop((others, block));
+        assert_eq!(memory.statistics().live_blocks, 0, "{count}");
+    }
+    drop(memory);
+    assert_eq!(pages.live_blocks(), 0);
+}
+
+#[test]
+fn tables_count_what_is_left_after_shrinking() {
+    let pages = HostPages::new();
+    let memory = Memory::new(pages.clone()).unwrap();
+    let buffers: Vec<_> = (0..300).map(|size| NetBuf::alloc(&memory, size * 10).unwrap()).collect();
+    let received: Vec<_> = (0..100).map(|_| NetBuf::rx_alloc(&memory, 1500).unwrap()).collect();
+    let kept = NetBuf::alloc_fclone(&memory, 100).unwrap();
+    drop((buffers, received));
+    let before = pages.live_blocks();
+    let released = memory.shrink();
+    // Blocks of the page source that are out: the memory itself, the slabs, and nothing else.
+    assert_eq!(pages.live_blocks(), before - released);
+    let slabs: usize = memory.caches().iter().map(|cache| cache.slabs).sum();
+    assert_eq!(pages.live_blocks(), 1 + slabs);
+    for cache in memory.caches() {
+        assert_eq!(cache.total_objects, cache.slabs * cache.objects_per_slab);
+        assert!(cache.active_objects <= cache.total_objects);
+    }
+    // And it all works again.
+    assert_eq!(NetBuf::rx_alloc(&memory, 100).unwrap().tailroom(), 128);
+    drop(kept);
+    assert_eq!(memory.statistics().live_descriptors, 0);
+    drop(memory);
+    assert_eq!(pages.live_blocks(), 0);
+}
+
+#[test]
+fn fragments_come_back_in_whatever_order_they_are_freed() {
+    let pages = HostPages::new();
+    let memory = Memory::new(pages.clone()).unwrap();
+    let mut held: Vec<NetBuf> = Vec::new();
+    let mut most = 0;
+    for round in 0..4000_usize {
+        held.push(NetBuf::rx_alloc(&memory, 200 + round * 37 % 1400).unwrap());
+        if held.len() > 30 {
+            held.swap_remove(round * 7 % held.len());
+        }
+        if round % 500 == 499 {
+            held.clear();
+        }
+        most = most.max(pages.live_blocks());
+    }
+    drop(held);
+    assert!(most < 40, "{most} blocks for thirty buffers");
+    assert_eq!(memory.statistics().live_blocks, 0);
+    drop(memory);
+    assert_eq!(pages.live_blocks(), 0);
+}
+
+#[test]
+fn what_a_handler_dropped_after_the_last_handle_goes_with_the_next_buffer() {
+    for first_in_handler in [true, false] {
+        let pages = HostPages::new();
+        let memory = Memory::new(pages.clone()).unwrap();
+        let buffers = [NetBuf::alloc(&memory, 100).unwrap(), NetBuf::rx_alloc(&memory, 100).unwrap()];
+        drop(memory);
+        let [mut handled, mut last] = buffers;
+        if first_in_handler {
+            core::mem::swap(&mut handled, &mut last);
+        }
+        {
+            let _interrupt = netbuf::context::enter_interrupt();
+            drop(handled);
+        }
+        assert_ne!(pages.live_blocks(), 0);
+        drop(last);
+        assert_eq!(pages.live_blocks(), 0);
     }
 }
