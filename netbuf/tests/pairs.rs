@@ -459,3 +459,48 @@ fn what_others_left_may_be_freed_by_anybody_at_any_time() {
         assert_eq!(pages.live_blocks(), 0);
     });
 }
+
+#[test]
+fn many_pairs_may_be_half_dead_elsewhere_and_end_in_any_order() {
+    const PAIRS: usize = 6;
+    let contexts = Contexts::new();
+    for round in 0..120_usize {
+        let pages = HostPages::new();
+        let memory = Memory::new(pages.clone()).unwrap();
+        let (mut kept, mut given) = (Vec::new(), Vec::new());
+        for index in 0..PAIRS {
+            let [original, clone] = pair(&memory);
+            let (here, there) = if (round + index) % 2 == 0 { (original, clone) } else { (clone, original) };
+            kept.push(here);
+            given.push(there);
+        }
+        // All of one half each die there, then some of the others, in an order that changes with the round.
+        contexts.run(Place::There, move || drop(given));
+        let mut order = round;
+        for _ in 0..PAIRS / 2 {
+            let half = kept.swap_remove(order % kept.len());
+            order /= 3;
+            let place = [Place::There, Place::Elsewhere, Place::Here][order % 3];
+            contexts.run(place, move || use_and_drop(half, Use::Read, true));
+        }
+        if round % 4 == 0 {
+            memory.free_deferred();
+            assert!(kept.iter().all(|half| !half.is_cloned()));
+        }
+        for half in &mut kept {
+            // Whoever was noted to be alone may write, and be cloned again.
+            half.unshare().unwrap();
+            half.data_mut().unwrap()[0] = b't';
+            drop(half.clone_buffer().unwrap());
+        }
+        if round % 2 == 0 {
+            contexts.run(Place::There, move || drop(kept));
+        } else {
+            drop(kept);
+        }
+        memory.free_deferred();
+        assert_nothing_is_live(memory.statistics());
+        drop(memory);
+        assert_eq!(pages.live_blocks(), 0);
+    }
+}

@@ -442,3 +442,25 @@ fn a_charge_is_given_back_once_whoever_frees() {
         assert_eq!(account.discharges.load(Ordering::SeqCst), 1);
     });
 }
+
+#[test]
+fn two_pairs_may_lose_their_halves_at_once() {
+    for reversed in [false, true] {
+        explore(move |memory| {
+            let (mut first, mut second) = (pair(memory), pair(memory));
+            if reversed {
+                first.reverse();
+                second.reverse();
+            }
+            let ([mut here, there], [also_here, also_there]) = (first, second);
+            let other = thread::spawn(move || {
+                read_and_drop(there);
+                read_and_drop(also_there);
+            });
+            read_and_drop(also_here);
+            try_to_write(&mut here);
+            drop(here);
+            other.join().unwrap();
+        });
+    }
+}
