@@ -10,6 +10,7 @@
 //! | [`dongle`], [`dongle_command`] | the virtual USB adapter in real time; `skiff dongle`: it alone |
 //! | [`guest`] | a running guest: started, watched, stopped, never outliving its owner |
 //! | [`console`] | what the guest says on its serial console |
+//! | [`news`] | what whoever holds a guest is told as it happens |
 //! | [`readiness`] | waiting for a guest's addresses, and saying what it waits for |
 //! | [`symbols`] | an exception's addresses turned into functions and lines |
 //! | [`run`] | `skiff run`: boot, ping, report; or hold a tap |
@@ -27,6 +28,7 @@ pub mod dongle_command;
 pub mod error;
 pub mod guest;
 pub mod image;
+pub mod news;
 pub mod nic;
 pub mod oracle;
 pub mod passed_through;

@@ -1,8 +1,6 @@
 //! `skiff run`: boot, ping, report; or hold a tap or a console until told to end.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, Write};
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,10 +9,10 @@ use std::time::{Duration, Instant};
 use lab_wire::{EchoReply, Host, Pace, PingOutcome, PingRequest};
 
 use crate::arguments::RunArguments;
-use crate::console::{Ready, Transcript};
 use crate::error::Error;
 use crate::guest::{Guest, GuestConfiguration};
 use crate::image::{self, Drivers, Image};
+use crate::news::News;
 use crate::nic::{FarEnd, Nic, Slot};
 use crate::passed_through::{usb_controller_arguments, usb_device_arguments};
 use crate::progress::Progress;
@@ -315,32 +313,6 @@ fn run_held(
     let mut report = new_report(configuration, image);
     complete(&mut report, &mut guest);
     Ok(RunOutcome { report: Some(report), failure: failure.or(no_address) })
-}
-
-/// What whoever holds a guest is told of it as it happens.
-#[derive(Default)]
-struct News {
-    /// The addresses that were announced.
-    addresses: BTreeSet<Ipv4Addr>,
-    /// Whether each interface that has been ready had a link at the last look.
-    links: BTreeMap<String, bool>,
-}
-
-impl News {
-    /// Tells what is new: addresses on standard output, for programs; links that go and come back on standard error.
-    fn tell(&mut self, transcript: &Transcript) {
-        for ready in &transcript.ready {
-            if self.addresses.insert(ready.address) {
-                println!("ready: {}", ready.address);
-            }
-            let Ready { interface, address, .. } = ready;
-            let link = transcript.interfaces.get(interface).is_some_and(|state| state.link);
-            // The first link is no news: the address is.
-            if self.links.insert(interface.clone(), link).is_some_and(|before| before != link) {
-                eprintln!("skiff: {interface} ({address}): link {}", if link { "up" } else { "down" });
-            }
-        }
-    }
 }
 
 /// Sends what is typed to the guest's serial input.
