@@ -1,7 +1,7 @@
 //! `skiff dongle`: the virtual adapter alone, to be plugged into any QEMU guest.
 
 use std::fs::{self, File};
-use std::io::BufWriter;
+use std::io::{BufWriter, ErrorKind};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -162,7 +162,16 @@ impl Listener {
         if is_socket && UnixStream::connect(path).is_err() {
             fs::remove_file(path).map_err(failed())?;
         }
-        let socket = UnixListener::bind(path).map_err(failed())?;
+        let socket = UnixListener::bind(path).map_err(|source| match source.kind() {
+            ErrorKind::AddrInUse => Error::System {
+                action: format!(
+                    "cannot listen at {} (somebody listens there, or it is another kind of file: name another path)",
+                    path.display()
+                ),
+                source,
+            },
+            _ => failed()(source),
+        })?;
         Ok(Self { socket, path: path.to_owned() })
     }
 }

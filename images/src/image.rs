@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -101,7 +101,13 @@ pub fn build_application(application: &str, drivers: Drivers) -> Result<Image, E
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(Error::system("cannot run cargo"))?;
+        .map_err(|source| match source.kind() {
+            ErrorKind::NotFound => Error::Missing {
+                program: "cargo",
+                remedy: "the image is built by it; install Rust with rustup, and have it in the path".into(),
+            },
+            _ => Error::System { action: "cannot run cargo".into(), source },
+        })?;
     let mut messages = String::new();
     if let Some(stderr) = child.stderr.take() {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {

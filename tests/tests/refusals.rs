@@ -9,6 +9,7 @@ use std::env;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -225,6 +226,23 @@ fn a_program_that_makes_taps_is_installed_when_it_is_missing() {
         command.env("PATH", &path).env("APT_CONFIG", folder.apt_configuration("http://127.0.0.1:1/debian"));
         refused(&mut command, 3, &["ip is missing: installing iproute2", "as root: apt-get install"]);
     });
+}
+
+#[test]
+fn cargo_is_named_when_it_is_missing() {
+    let folder = Folder::new();
+    let path = folder.path_without(&["cargo"]);
+    let said = ["cargo is missing: the image is built by it; install Rust"];
+    refused(skiff_with("image --out /dev/null").env("PATH", &path).env_remove("CARGO"), 3, &said);
+}
+
+#[test]
+fn a_socket_that_somebody_listens_at_is_left_alone_and_named() {
+    let folder = Folder::new();
+    let socket = folder.0.join("socket");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let said = ["cannot listen at", "somebody listens there"];
+    refused(skiff_with("dongle --listen").arg(&socket), 3, &said);
 }
 
 #[test]

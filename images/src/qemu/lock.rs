@@ -45,7 +45,8 @@ impl MachineLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let _waiting = Progress::new(format!("waiting for {event} ({})", path.display()));
+                let waiting = Progress::new("");
+                waiting.say(format!("waiting for {event} ({})", path.display()));
                 file.lock().map_err(failed())?;
             }
             Err(TryLockError::Error(error)) => return Err(failed()(error)),
