@@ -58,6 +58,7 @@ fn clone_single(source: &Descriptor, owner: bool) -> Result<NetBuf, OutOfMemory>
     }
 }
 
+/// Sharing: clones on the same bytes, private heads, and several handles to one descriptor.
 impl NetBuf {
     /// A second buffer with a descriptor of its own on the same head and frags (`skb_clone`). The bytes are read only
     /// while both live; lengths, offsets and metadata are each one's own. The first clone of a buffer from

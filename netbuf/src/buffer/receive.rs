@@ -37,6 +37,7 @@ impl ReceivePattern {
     }
 }
 
+/// A packet in a page block becomes a buffer.
 impl NetBuf {
     /// A buffer for the packet of `len` bytes at `offset` of a filled block: headers copied behind
     /// [`RECEIVE_HEADROOM`](crate::RECEIVE_HEADROOM) bytes of headroom, payload referenced, short packets copied whole.
