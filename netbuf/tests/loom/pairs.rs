@@ -1,4 +1,4 @@
-//! The two halves of a pair in every interleaving: see `tests/pairs.rs` for the same one after the other.
+//! The two halves of a pair in every interleaving: see `tests/pairs` for the same one after the other.
 //!
 //! A half that is read right before it is dropped, against one that writes as soon as it may: loom would see a write that
 //! is not ordered behind the read.

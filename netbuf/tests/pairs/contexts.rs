@@ -1,5 +1,4 @@
 //! Contexts for tests: the thread that made a memory, two others that stay the same, and interrupts in all of them.
-#![allow(dead_code, reason = "each test file uses a part")]
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
