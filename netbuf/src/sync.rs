@@ -26,6 +26,15 @@ pub(crate) fn look(count: &AtomicU32) -> u32 {
     return count.fetch_add(0, Ordering::Acquire);
 }
 
+/// [`look`], at a count of references.
+#[inline(always)]
+pub(crate) fn look_at_references(count: &AtomicUsize) -> usize {
+    #[cfg(not(feature = "loom"))]
+    return count.load(Ordering::Acquire);
+    #[cfg(feature = "loom")]
+    return count.fetch_add(0, Ordering::Acquire);
+}
+
 /// [`look`], at a pointer: whether it is null.
 #[inline(always)]
 pub(crate) fn is_null<T>(pointer: &AtomicPtr<T>) -> bool {

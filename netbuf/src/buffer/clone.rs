@@ -24,23 +24,23 @@ pub(super) unsafe fn write_copy(source: &Descriptor, place: NonNull<Descriptor>,
     unsafe {
         #[cfg(not(feature = "loom"))]
         {
-            // All but the eighth word, of which only two fields are copied: other handles may be counting `users`, which
-            // lies there too, at this moment.
+            // All but the eighth word: other handles may be counting `users`, which lies there too, at this moment.
             const { assert!(core::mem::offset_of!(Descriptor, head_source) == 56) };
             let (from, to) = (ptr::from_ref(source).cast::<u64>(), place.cast::<u64>());
             to.cast::<[u64; 7]>().write(from.cast::<[u64; 7]>().read());
             to.add(8).cast::<[u64; 8]>().write(from.add(8).cast::<[u64; 8]>().read());
-            (*place).head_source = source.head_source;
-            (*place).packet_type = source.packet_type;
         }
         #[cfg(feature = "loom")]
         ptr::copy_nonoverlapping(source, place, 1);
+        // Source of the head, kind, packet type and flags, in one store: a load of several of them would wait for four.
+        let kept = u32::from_ne_bytes([0xff, 0, 0xff, !CHARGED]);
+        let own = u32::from_ne_bytes([0, kind as u8, 0, MAYBE_CLONED]);
+        let word = (&raw const source.head_source).cast::<u32>().read() & kept | own;
+        (&raw mut (*place).head_source).cast::<u32>().write(word);
         (*place).control_block = source.control_block;
         (&raw mut (*place).owner).write(None);
-        (*place).flags = source.flags & !CHARGED | MAYBE_CLONED;
         (*place).next = ptr::null_mut();
         (*place).previous = ptr::null_mut();
-        (*place).kind = kind;
         (&raw mut (*place).users).write(AtomicU32::new(1));
     }
 }

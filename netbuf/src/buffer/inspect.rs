@@ -4,6 +4,7 @@ use core::fmt;
 
 use super::descriptor::IN_BLOCK;
 use super::{NetBuf, head};
+use crate::memory::block;
 use crate::memory::slab::{CACHES, zone_name};
 use crate::page_source::PageBlock;
 
@@ -91,7 +92,7 @@ impl NetBuf {
             Some(header) => {
                 debug_assert_eq!(descriptor.head_source, IN_BLOCK);
                 // SAFETY: the head holds a reference to its block, so the header is alive.
-                Backing::PageFragment { references: unsafe { header.as_ref() }.references() }
+                Backing::PageFragment { references: unsafe { block::references(header) } }
             }
             None => {
                 let kind = &CACHES[descriptor.head_source as usize];
@@ -128,7 +129,7 @@ impl BufferInspection<'_> {
             FragInspection {
                 block: header.block,
                 // SAFETY: as above.
-                references: unsafe { crate::memory::block::references(frag.block) },
+                references: unsafe { block::references(frag.block) },
                 offset: frag.offset as usize,
                 len: frag.len as usize,
             }

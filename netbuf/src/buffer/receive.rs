@@ -87,7 +87,7 @@ impl NetBuf {
         if copied_len <= SHORT_HEAD
             && inner.is_owner()
             && offset + copied_len <= block.len()
-            && inner.shared_last.can_give(block.header)
+            && inner.shared_last.is_of(block.header)
             && let Some((head, place)) = head::cut_with_descriptor(inner, RECEIVE_HEADROOM + copied_len)
         {
             // SAFETY: place and head are ours, the head with `copied_len` bytes behind the headroom. `block` keeps header

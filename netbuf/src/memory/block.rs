@@ -20,7 +20,7 @@ use super::{Inner, Memory};
 use crate::context;
 use crate::error::OutOfMemory;
 use crate::page_source::{PageBlock, Zone};
-use crate::sync::{AtomicU32, Ordering, look};
+use crate::sync::{AtomicUsize, Ordering, look_at_references};
 
 /// What the memory knows about a block in use. Kept beside the block, for all bytes of the block may go to a device.
 #[repr(C)]
@@ -31,29 +31,32 @@ pub(crate) struct BlockHeader {
     pub(crate) pool: *mut PoolInner,
     /// Link of a pool's list, or of the list of deferred blocks.
     pub(crate) next: *mut BlockHeader,
-    references: AtomicU32,
+    /// As wide as a pointer, so that it cannot overflow: not in memory, and not by forgetting references in a lifetime.
+    references: AtomicUsize,
+    /// Bytes in the block.
+    len: usize,
 }
 
 impl BlockHeader {
     /// Takes `count` more references.
     #[inline]
-    pub(crate) fn add_references(&self, count: u32) {
+    pub(crate) fn add_references(&self, count: usize) {
         self.references.fetch_add(count, Ordering::Relaxed);
     }
 
-    pub(crate) fn references(&self) -> u32 {
+    pub(crate) fn references(&self) -> usize {
         self.references.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_references(&self, count: u32) {
+    pub(crate) fn set_references(&self, count: usize) {
         self.references.store(count, Ordering::Relaxed);
     }
 
     /// Gives up `count` references without doing anything about a count of zero; returns whether it is zero now.
     #[inline]
-    pub(crate) fn drop_references(&self, count: u32) -> bool {
+    pub(crate) fn drop_references(&self, count: usize) -> bool {
         // No atomic write when nobody else is left to see it.
-        if look(&self.references) == count {
+        if look_at_references(&self.references) == count {
             return true;
         }
         self.references.fetch_sub(count, Ordering::Release) == count && {
@@ -71,7 +74,7 @@ impl BlockHeader {
 /// The header is alive; `owner` tells whether the caller is the memory's owner.
 #[inline]
 pub(crate) unsafe fn get(memory: &Inner, header: NonNull<BlockHeader>, owner: bool) {
-    if owner && memory.shared_last.can_give(header) {
+    if owner && memory.shared_last.is_of(header) {
         memory.shared_last.take();
     } else {
         // SAFETY: by contract.
@@ -154,22 +157,20 @@ pub(crate) unsafe fn release(header: NonNull<BlockHeader>) {
 }
 
 /// References to a block that somebody uses: those in stock do not count for the owner, who alone knows how many they
-/// are. Another context sees them as one user more.
+/// are. Another context sees of such a block that there is another user at least.
 ///
 /// # Safety
 ///
 /// The header is alive.
 pub(crate) unsafe fn references(header: NonNull<BlockHeader>) -> u32 {
     // SAFETY: by contract; a header keeps its memory alive.
-    unsafe {
-        let memory = header.as_ref().inner.as_ref();
-        let references = header.as_ref().references();
-        if memory.shared_last.block() == Some(header) && memory.is_owner() {
-            references - memory.shared_last.count()
-        } else {
-            references
-        }
-    }
+    let (memory, references) = unsafe { (header.as_ref().inner.as_ref(), header.as_ref().references()) };
+    let users = match memory.in_stock(header) {
+        Some(count) if memory.is_owner() => references - count,
+        Some(count) => references.saturating_sub(count).max(2),
+        None => references,
+    };
+    u32::try_from(users).unwrap_or(u32::MAX)
 }
 
 /// The order of the largest block: 1 GiB, so that offsets within a block fit in 32 bits with room to spare.
@@ -208,7 +209,8 @@ pub(crate) fn allocate(
             inner,
             pool,
             next: ptr::null_mut(),
-            references: AtomicU32::new(1),
+            references: AtomicUsize::new(1),
+            len: block.len(),
         });
     }
     Ok(header)
@@ -442,10 +444,12 @@ impl SharedBlock {
     /// assert_eq!(Block::alloc(&memory, 1, Zone::Normal)?.share().len(), 8192);
     /// # Ok::<(), netbuf::OutOfMemory>(())
     /// ```
+    #[inline]
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a block is never empty")]
     pub fn len(&self) -> usize {
-        self.page_block().len()
+        // SAFETY: this reference keeps the header alive.
+        unsafe { self.header.as_ref() }.len
     }
 
     /// The bytes of the block.

@@ -23,6 +23,9 @@ pub(crate) const FRAGMENT_MAXIMUM: usize = 8192;
 /// Idle fragment blocks kept for reuse.
 const KEEP: usize = 64;
 
+/// First byte and end of the room before there is a block: far enough from null for [`FRAGMENT_MAXIMUM`].
+const NO_ROOM: *mut u8 = ptr::without_provenance_mut(1 << 15);
+
 pub(crate) struct FragmentAllocator {
     /// The current block, and references to it.
     stock: Stock,
@@ -36,10 +39,14 @@ impl FragmentAllocator {
     pub(crate) fn new(inner: NonNull<Inner>) -> Self {
         Self {
             stock: Stock::new(),
-            first: Cell::new(ptr::null_mut()),
-            top: Cell::new(ptr::null_mut()),
+            first: Cell::new(NO_ROOM),
+            top: Cell::new(NO_ROOM),
             pool: PoolInner::new(inner, KEEP),
         }
+    }
+
+    pub(crate) fn stock(&self) -> &Stock {
+        &self.stock
     }
 
     /// Blocks that only the allocator keeps.
@@ -69,7 +76,8 @@ impl FragmentAllocator {
     /// Whether a fragment of `bytes` bytes can be [cut](Self::cut).
     #[inline(always)]
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        bytes <= self.top.get().addr() - self.first.get().addr()
+        // Blocks begin at their own size at least, so that nothing wraps.
+        self.top.get().addr().wrapping_sub(bytes) >= self.first.get().addr()
     }
 
     /// A fragment of `bytes` bytes from the end of the room in the current block, with a reference. Only for the owner.

@@ -322,6 +322,12 @@ impl Inner {
         }
     }
 
+    /// How many references to a block are in stock, if some are.
+    pub(crate) fn in_stock(&self, header: NonNull<BlockHeader>) -> Option<usize> {
+        let stocks = [&self.shared_last, self.fragments.stock()];
+        stocks.into_iter().find(|stock| stock.is_of(header)).map(Stock::count)
+    }
+
     /// Retires the block in stock if nobody else has references to it: the last of them died in another context, which
     /// could not know. Only for the owner.
     pub(crate) fn retire_stock(&self) {

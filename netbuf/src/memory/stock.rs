@@ -3,10 +3,10 @@
 use core::ptr::{self, NonNull};
 
 use super::block::{BlockHeader, retire};
-use crate::sync::{AtomicPtr, AtomicU32, Ordering};
+use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
 
-/// References taken at once for the stock: more than there are packets in a block, or frags in a batch of packets.
-const STOCK: u32 = 1 << 16;
+/// References taken at once for the stock: more than can ever be handed out.
+const STOCK: usize = 1 << (usize::BITS - 2);
 
 /// References to one block that the owner context took at once, so that it can hand them out and take them back without
 /// atomic instructions. Two of them exist: one for the block that heads are cut from, and one for the block that was
@@ -17,7 +17,7 @@ const STOCK: u32 = 1 << 16;
 pub(crate) struct Stock {
     block: AtomicPtr<BlockHeader>,
     /// References handed out and not come back.
-    out: AtomicU32,
+    out: AtomicUsize,
 }
 
 /// What became of a reference offered to a [`Stock`].
@@ -32,7 +32,7 @@ pub(crate) enum Offer {
 
 impl Stock {
     pub(crate) fn new() -> Self {
-        Self { block: AtomicPtr::new(ptr::null_mut()), out: AtomicU32::new(0) }
+        Self { block: AtomicPtr::new(ptr::null_mut()), out: AtomicUsize::new(0) }
     }
 
     /// The block it is of. From contexts other than the owner this is only a hint.
@@ -53,19 +53,19 @@ impl Stock {
     }
 
     #[inline(always)]
-    fn out(&self) -> u32 {
+    fn out(&self) -> usize {
         self.out.load(Ordering::Relaxed)
     }
 
     /// References in stock.
     #[inline]
-    pub(crate) fn count(&self) -> u32 {
+    pub(crate) fn count(&self) -> usize {
         STOCK - self.out()
     }
 
     /// Fills an empty stock with all references to a block that nobody else knows, `out` of which are the caller's. Only
     /// for the owner, as all that follows.
-    pub(crate) fn fill(&self, header: NonNull<BlockHeader>, out: u32) {
+    pub(crate) fn fill(&self, header: NonNull<BlockHeader>, out: usize) {
         // SAFETY: whoever knows a block keeps its header alive.
         unsafe { header.as_ref() }.set_references(STOCK);
         self.out.store(out, Ordering::Relaxed);
@@ -78,16 +78,9 @@ impl Stock {
         self.block.load(Ordering::Relaxed) == header.as_ptr()
     }
 
-    /// Whether a reference to `header` can be [taken](Self::take).
-    #[inline(always)]
-    pub(crate) fn can_give(&self, header: NonNull<BlockHeader>) -> bool {
-        self.is_of(header) && self.out() < STOCK - 1
-    }
-
-    /// Takes a reference out of a stock that has one to spare: it keeps the last one.
+    /// Takes a reference out.
     #[inline(always)]
     pub(crate) fn take(&self) {
-        debug_assert!(self.out() < STOCK - 1);
         self.out.store(self.out() + 1, Ordering::Relaxed);
     }
 
@@ -130,7 +123,7 @@ impl Stock {
     }
 
     /// Empties the stock: block and references are the caller's.
-    pub(crate) fn empty(&self) -> Option<(NonNull<BlockHeader>, u32)> {
+    pub(crate) fn empty(&self) -> Option<(NonNull<BlockHeader>, usize)> {
         let header = NonNull::new(self.block.swap(ptr::null_mut(), Ordering::Acquire))?;
         Some((header, self.count()))
     }
