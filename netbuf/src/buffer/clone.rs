@@ -8,7 +8,7 @@ use core::ptr::{self, NonNull};
 use super::descriptor::{CHARGED, Descriptor, DescriptorKind, MAYBE_CLONED, SharedInfo, UNSET};
 use super::{CACHE_LINE, NetBuf, head, pair};
 use crate::error::OutOfMemory;
-use crate::memory::block::{self, BlockHeader};
+use crate::memory::block;
 use crate::memory::slab::DESCRIPTOR_CACHE;
 use crate::sync::{AtomicU32, Ordering, look};
 
@@ -181,38 +181,25 @@ impl NetBuf {
     /// Moves frags and list to the shared info of a new head; copies the references when clones keep the old one.
     fn move_shared_info(&mut self, new: &mut SharedInfo, owner: bool) -> Result<(), OutOfMemory> {
         let cloned = self.is_cloned();
-        let head_block: *mut BlockHeader = new.head_block;
         let old_place = self.descriptor().shared_info();
-        if cloned {
-            // SAFETY: this buffer keeps its shared info alive; it is read only while shared.
-            let old = unsafe { old_place.as_ref() };
-            new.set_frag_list(clone_list(old.frag_list, owner)?);
-            for frag in old.frags() {
+        // SAFETY: this buffer keeps its shared info alive; it is read only while shared.
+        let old = unsafe { old_place.as_ref() };
+        let list = if cloned { clone_list(*old.frag_list(), owner)? } else { *old.frag_list() };
+        new.set_frag_list(list);
+        new.copy_fields(old);
+        for frag in old.frags() {
+            if cloned {
                 // SAFETY: the frag holds a reference, so its block is alive.
                 unsafe { block::get(self.inner(), frag.block, owner) };
             }
-        } else {
-            // SAFETY: this buffer is the only user. The list changes hands.
-            let old = unsafe { &mut *old_place.as_ptr() };
-            new.set_frag_list(old.frag_list);
-            old.set_frag_list(ptr::null_mut());
+            new.push_frag(*frag);
         }
-        // SAFETY: only the plain fields are copied; the count stays the new head's own.
-        unsafe {
-            let old = old_place.as_ptr();
-            let count = (*old).frag_count as usize;
-            ptr::copy_nonoverlapping((*old).frags.as_ptr(), new.frags.as_mut_ptr(), count);
-            new.frag_count = count as u8;
-            new.transmit_flags = (*old).transmit_flags;
-            new.segment_size = (*old).segment_size;
-            new.segments = (*old).segments;
-            new.segment_type = (*old).segment_type;
-            new.hardware_timestamp = (*old).hardware_timestamp;
-            new.head_block = head_block;
-            if !cloned {
-                // The references moved.
-                (*old).frag_count = 0;
-            }
+        if !cloned {
+            // List and references changed hands.
+            // SAFETY: this buffer is the only user.
+            let old = unsafe { &mut *old_place.as_ptr() };
+            old.set_frag_list(ptr::null_mut());
+            old.frag_count = 0;
         }
         Ok(())
     }

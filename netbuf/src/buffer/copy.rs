@@ -75,7 +75,7 @@ impl NetBuf {
     /// [`OutOfMemory`].
     pub fn copy_head(&self) -> Result<Self, OutOfMemory> {
         let owner = self.inner().is_owner();
-        let list = clone_list(self.shared_info().frag_list, owner)?;
+        let list = clone_list(*self.shared_info().frag_list(), owner)?;
         let mut copy = match self.new_with_metadata(self.descriptor().end as usize, self.headroom()) {
             Ok((copy, _)) => copy,
             Err(error) => {
@@ -155,7 +155,12 @@ impl NetBuf {
             descriptor.truesize = descriptor.empty_truesize();
             descriptor.head_source = new.source;
             descriptor.flags &= !MAYBE_CLONED;
-            descriptor.shared_info().as_mut().copy_packet_fields(self.shared_info());
+            let info = descriptor.shared_info().as_mut();
+            info.copy_fields(self.shared_info());
+            // A device is asked to do with the packet what it was asked, not with copies.
+            if info.fields().transmit_flags != 0 {
+                info.fields_mut().transmit_flags = 0;
+            }
             Ok((Self::from_descriptor(place), owner))
         }
     }

@@ -233,27 +233,42 @@ impl Frag {
 
 /// What lies right behind the linear area and is shared by clones together with it: `skb_shared_info`.
 ///
-/// There is no padding in it: its bytes may become packet bytes when a head of another size takes its place.
+/// Its first word says what of the rest there is, so that the life of a head begins with writing one word and ends with
+/// reading one. There is no padding in it: its bytes may become packet bytes when a head of another size takes its place.
 #[repr(C)]
 pub(crate) struct SharedInfo {
     /// Users of head and frags: clones, with a joint pair counting as one.
     pub(crate) dataref: AtomicU32,
     pub(crate) frag_count: u8,
-    /// 1 when there is a frag list: so that freeing looks at the first word only.
-    pub(crate) has_list: u8,
-    pub(crate) segment_size: u16,
-    pub(crate) segments: u16,
+    /// [`HAS_LIST`], [`HAS_FIELDS`].
+    pub(crate) parts: u8,
+    /// The protocol of segmentation; here because there is room.
     pub(crate) segment_type: u16,
-    pub(crate) transmit_flags: u32,
-    /// First of a chain of buffers that continue the packet.
-    pub(crate) frag_list: *mut Descriptor,
-    pub(crate) hardware_timestamp: u64,
     /// The block that a head outside the slab caches lies in.
     pub(crate) head_block: *mut BlockHeader,
-    pub(crate) frags: [core::mem::MaybeUninit<Frag>; MAX_FRAGS],
+    /// First of a chain of buffers that continue the packet, if there is one.
+    frag_list: *mut Descriptor,
+    /// If they were set.
+    fields: PacketFields,
+    frags: [core::mem::MaybeUninit<Frag>; MAX_FRAGS],
     /// Stands for the head's bytes, so that loom sees who reads and who writes them.
     #[cfg(feature = "loom")]
     pub(crate) bytes: loom::cell::UnsafeCell<()>,
+}
+
+/// There is a frag list.
+pub(crate) const HAS_LIST: u8 = 1;
+/// The [`PacketFields`] were set.
+const HAS_FIELDS: u8 = 2;
+
+/// What is known of the packet as a whole.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct PacketFields {
+    pub(crate) hardware_timestamp: u64,
+    pub(crate) transmit_flags: u32,
+    pub(crate) segment_size: u16,
+    pub(crate) segments: u16,
 }
 
 impl SharedInfo {
@@ -262,27 +277,41 @@ impl SharedInfo {
     /// # Safety
     ///
     /// `place` has room for a shared info and is the caller's.
-    #[inline]
-    pub(crate) unsafe fn initialise(place: NonNull<Self>, head_block: *mut BlockHeader) {
+    #[inline(always)]
+    pub(crate) unsafe fn initialise(place: NonNull<Self>) {
         let place = place.as_ptr();
-        // SAFETY: by contract. The frags stay whatever initialised bytes they were.
+        // SAFETY: by contract. All else stays whatever initialised bytes it was.
         unsafe {
             (&raw mut (*place).dataref).write(AtomicU32::new(1));
             (&raw mut (*place).frag_count).write(0);
-            (&raw mut (*place).has_list).write(0);
-            (&raw mut (*place).segment_size).write(0);
-            (&raw mut (*place).segments).write(0);
+            (&raw mut (*place).parts).write(0);
             (&raw mut (*place).segment_type).write(0);
-            (&raw mut (*place).transmit_flags).write(0);
-            (&raw mut (*place).frag_list).write(ptr::null_mut());
-            (&raw mut (*place).hardware_timestamp).write(0);
-            (&raw mut (*place).head_block).write(head_block);
             #[cfg(feature = "loom")]
             (&raw mut (*place).bytes).write(loom::cell::UnsafeCell::new(()));
         }
     }
 
-    /// Gives a shared info without frags its first one.
+    /// [`initialise`](Self::initialise) for a head in a block.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[inline(always)]
+    pub(crate) unsafe fn initialise_in_block(place: NonNull<Self>, head_block: NonNull<BlockHeader>) {
+        // SAFETY: by contract.
+        unsafe {
+            Self::initialise(place);
+            (&raw mut (*place.as_ptr()).head_block).write(head_block.as_ptr());
+        }
+    }
+
+    /// Appends a frag, whose reference the shared info owns from now on. There must be room.
+    pub(crate) fn push_frag(&mut self, frag: Frag) {
+        self.frags[self.frag_count as usize].write(frag);
+        self.frag_count += 1;
+    }
+
+    /// [`push_frag`](Self::push_frag) of the first one.
     #[inline(always)]
     pub(crate) fn set_only_frag(&mut self, frag: Frag) {
         self.frags[0].write(frag);
@@ -302,10 +331,53 @@ impl SharedInfo {
         unsafe { core::slice::from_raw_parts_mut(self.frags.as_mut_ptr().cast(), self.frag_count as usize) }
     }
 
+    /// Where the pointer to the first buffer of the frag list stands; a null pointer if there is no list.
+    #[inline]
+    pub(crate) fn frag_list(&self) -> &*mut Descriptor {
+        if self.parts & HAS_LIST == 0 { &ptr::null_mut() } else { &self.frag_list }
+    }
+
+    /// The same, to be changed; [`frag_list_changed`](Self::frag_list_changed) is to be called afterwards.
+    pub(crate) fn frag_list_mut(&mut self) -> &mut *mut Descriptor {
+        if self.parts & HAS_LIST == 0 {
+            self.frag_list = ptr::null_mut();
+        }
+        &mut self.frag_list
+    }
+
+    /// Notes whether there is a list.
+    pub(crate) fn frag_list_changed(&mut self) {
+        self.parts &= !HAS_LIST;
+        if !self.frag_list.is_null() {
+            self.parts |= HAS_LIST;
+        }
+    }
+
     /// Replaces the frag list.
     pub(crate) fn set_frag_list(&mut self, first: *mut Descriptor) {
         self.frag_list = first;
-        self.has_list = u8::from(!first.is_null());
+        self.frag_list_changed();
+    }
+
+    /// What is known of the packet as a whole.
+    pub(crate) fn fields(&self) -> PacketFields {
+        if self.parts & HAS_FIELDS == 0 { PacketFields::default() } else { self.fields }
+    }
+
+    pub(crate) fn fields_mut(&mut self) -> &mut PacketFields {
+        if self.parts & HAS_FIELDS == 0 {
+            self.fields = PacketFields::default();
+            self.parts |= HAS_FIELDS;
+        }
+        &mut self.fields
+    }
+
+    /// Takes over what is known of the packet as a whole.
+    pub(crate) fn copy_fields(&mut self, other: &Self) {
+        self.segment_type = other.segment_type;
+        if other.parts & HAS_FIELDS != 0 {
+            *self.fields_mut() = other.fields;
+        }
     }
 
     /// Users of this head as far as `dataref` knows.

@@ -21,7 +21,7 @@ impl NetBuf {
     #[inline]
     #[must_use]
     pub fn has_frag_list(&self) -> bool {
-        self.shared_info().has_list != 0
+        !self.shared_info().frag_list().is_null()
     }
 
     /// The buffers in which the packet continues, in order (`skb_walk_frags`).
@@ -41,7 +41,7 @@ impl NetBuf {
     #[must_use]
     pub fn frag_list(&self) -> Iter<'_> {
         // SAFETY: the chain belongs to this buffer's shared info, which stays as it is while it is borrowed.
-        unsafe { Iter::new(&self.shared_info().frag_list) }
+        unsafe { Iter::new(self.shared_info().frag_list()) }
     }
 
     /// Continues the packet with another buffer (`frag_list`): so reassembly joins IP fragments without copying.
@@ -82,7 +82,7 @@ impl NetBuf {
         }
         next.orphan();
         let member = next.into_descriptor();
-        let mut last = &raw mut info.frag_list;
+        let mut last = &raw mut *info.frag_list_mut();
         // SAFETY: the chain belongs to this buffer, which is the only user of its shared info; the new member is ours.
         unsafe {
             while let Some(descriptor) = NonNull::new(*last) {
@@ -93,7 +93,7 @@ impl NetBuf {
             (*member.as_ptr()).flags |= MAYBE_CLONED;
             (*member.as_ptr()).next = ptr::null_mut();
         }
-        info.has_list = 1;
+        info.frag_list_changed();
         let descriptor = self.descriptor_mut();
         descriptor.len += len as u32;
         descriptor.data_len += len as u32;
@@ -107,7 +107,7 @@ impl NetBuf {
         let info = self.shared_info();
         let in_frags: usize = info.frags().iter().map(|frag| frag.len as usize).sum();
         let mut rest = count.saturating_sub(self.head_len() + in_frags);
-        let mut next = info.frag_list;
+        let mut next = *info.frag_list();
         while let Some(member) = NonNull::new(next) {
             // SAFETY: the chain belongs to this buffer, which is the only user of its shared info and borrowed mutably.
             let mut buffer = unsafe { ManuallyDrop::new(Self::from_descriptor(member)) };

@@ -2,18 +2,10 @@
 
 use core::ptr::{self, NonNull};
 
-use super::descriptor::{Descriptor, Frag, MAX_FRAGS, SharedInfo};
+use super::descriptor::{Descriptor, Frag, MAX_FRAGS};
 use super::{NetBuf, head};
 use crate::error::{Error, Shared};
 use crate::memory::block::{self, SharedBlock};
-
-impl SharedInfo {
-    /// Appends a frag, whose reference the shared info owns from now on. There must be room.
-    pub(super) fn push_frag(&mut self, frag: Frag) {
-        self.frags[self.frag_count as usize].write(frag);
-        self.frag_count += 1;
-    }
-}
 
 /// Frags: pieces of page blocks that continue the linear part.
 impl NetBuf {
@@ -164,7 +156,7 @@ impl NetBuf {
             rest -= frag.len as usize;
         }
         info.frag_count = keep;
-        let mut link = &raw mut info.frag_list;
+        let mut link = &raw mut *info.frag_list_mut();
         // SAFETY: the chain belongs to this buffer, which is the only user of its shared info.
         unsafe {
             while rest != 0 {
@@ -178,7 +170,7 @@ impl NetBuf {
             }
             head::release_list(core::mem::replace(&mut *link, ptr::null_mut()));
         }
-        info.has_list = u8::from(!info.frag_list.is_null());
+        info.frag_list_changed();
         let descriptor = self.descriptor_mut();
         descriptor.len = count as u32;
         descriptor.data_len = count.saturating_sub(head_len) as u32;
@@ -194,7 +186,7 @@ impl NetBuf {
             // SAFETY: as above.
             frags.iter().all(|frag| unsafe { block::references(frag.block) } == 1)
         };
-        let mut next: *const Descriptor = self.shared_info().frag_list;
+        let mut next: *const Descriptor = *self.shared_info().frag_list();
         let mut all = exclusive(self.descriptor());
         // SAFETY: the chain belongs to this buffer's shared info.
         while let Some(member) = unsafe { next.as_ref() } {

@@ -4,7 +4,7 @@ use core::ptr::{self, NonNull};
 
 use super::RECEIVE_HEADROOM;
 use super::descriptor::{
-    Descriptor, DescriptorKind, IN_BLOCK, MAYBE_CLONED, SharedInfo, head_bytes, round_to_line,
+    Descriptor, DescriptorKind, HAS_LIST, IN_BLOCK, MAYBE_CLONED, SharedInfo, head_bytes, round_to_line,
 };
 use super::pair;
 use crate::error::OutOfMemory;
@@ -57,7 +57,7 @@ pub(crate) fn allocate(memory: NonNull<Inner>, size: usize, owner: bool) -> Resu
     // SAFETY: whoever allocates keeps the memory alive.
     let pointer = unsafe { memory.as_ref() }.allocate(cache, owner)?;
     // SAFETY: the object has room for `end` bytes and the shared info.
-    unsafe { SharedInfo::initialise(pointer.add(end).cast(), ptr::null_mut()) };
+    unsafe { SharedInfo::initialise(pointer.add(end).cast()) };
     Ok(Head { pointer, end: end as u32, source: cache as u8 })
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn take_with_descriptor(inner: &Inner, size: usize) -> Option<(Head, 
     unsafe {
         let pointer = heads.take(head_count);
         let descriptor = descriptors.take(descriptor_count).cast();
-        SharedInfo::initialise(pointer.add(end).cast(), ptr::null_mut());
+        SharedInfo::initialise(pointer.add(end).cast());
         Some((Head { pointer, end: end as u32, source: cache as u8 }, descriptor))
     }
 }
@@ -90,14 +90,15 @@ pub(crate) fn cut_with_descriptor(inner: &Inner, end: usize) -> Option<(Head, No
     debug_assert!(end >= RECEIVE_HEADROOM && end == round_to_line(end));
     let descriptors = inner.magazine(DESCRIPTOR_CACHE);
     let descriptor_count = descriptors.at_hand();
-    if descriptor_count == 0 || !inner.fragments.has_room(head_bytes(end)) {
+    if descriptor_count == 0 {
         return None;
     }
+    let pointer = inner.fragments.room_for(head_bytes(end))?;
     // SAFETY: there is room for `end` bytes and the shared info, and a descriptor.
     unsafe {
-        let (pointer, block) = inner.fragments.cut(head_bytes(end));
+        let block = inner.fragments.cut(pointer);
         let descriptor = descriptors.take(descriptor_count).cast();
-        SharedInfo::initialise(pointer.add(end).cast(), block.as_ptr());
+        SharedInfo::initialise_in_block(pointer.add(end).cast(), block);
         Some((Head { pointer, end: end as u32, source: IN_BLOCK }, descriptor))
     }
 }
@@ -121,7 +122,7 @@ pub(crate) fn allocate_fragment(
         return allocate(memory, size, owner);
     };
     // SAFETY: the fragment has room for `end` bytes and the shared info.
-    unsafe { SharedInfo::initialise(pointer.add(end).cast(), block.as_ptr()) };
+    unsafe { SharedInfo::initialise_in_block(pointer.add(end).cast(), block) };
     Ok(Head { pointer, end: end as u32, source: IN_BLOCK })
 }
 
@@ -132,7 +133,7 @@ fn allocate_block(memory: NonNull<Inner>, end: usize) -> Result<Head, OutOfMemor
     // SAFETY: the header is alive, and its block has room for `end` bytes and the shared info.
     unsafe {
         let pointer = block.as_ref().block.pointer;
-        SharedInfo::initialise(pointer.add(end).cast(), block.as_ptr());
+        SharedInfo::initialise_in_block(pointer.add(end).cast(), block);
         Ok(Head { pointer, end: end as u32, source: IN_BLOCK })
     }
 }
@@ -184,8 +185,8 @@ pub(crate) unsafe fn put(memory: NonNull<Inner>, head: NonNull<u8>, end: u32, so
         #[cfg(feature = "loom")]
         shared.bytes.with_mut(|_| ());
         release_frags(memory.as_ref(), shared, owner);
-        if shared.has_list != 0 {
-            release_list(shared.frag_list);
+        if shared.parts & HAS_LIST != 0 {
+            release_list(*shared.frag_list());
         }
         if source == IN_BLOCK {
             let block = NonNull::new_unchecked(shared.head_block);
@@ -256,7 +257,7 @@ pub(crate) unsafe fn free_plain(memory: &Inner, descriptor: NonNull<Descriptor>)
         let shared = this.shared_info().as_ref();
         let descriptors = memory.magazine(DESCRIPTOR_CACHE);
         let descriptor_count = descriptors.at_hand();
-        if shared.has_list != 0 || descriptor_count >= MAGAZINE {
+        if shared.parts & HAS_LIST != 0 || descriptor_count >= MAGAZINE {
             return false;
         }
         #[cfg(feature = "loom")]

@@ -130,7 +130,7 @@ impl NetBuf {
         }
         info.drop_first(whole);
         while rest != 0 {
-            let Some(member) = NonNull::new(info.frag_list) else { break };
+            let Some(member) = NonNull::new(*info.frag_list()) else { break };
             // SAFETY: the list owns its members; a member that is used up is taken off and freed. One that is not is
             // cut by its own means, without needing memory: what its head has is pulled, then its frags are shortened.
             unsafe {

@@ -110,7 +110,7 @@ impl NetBuf {
         Segments {
             descriptor: self.descriptor(),
             index: 0,
-            list: self.shared_info().frag_list,
+            list: *self.shared_info().frag_list(),
             buffer: PhantomData,
         }
     }

@@ -2,7 +2,6 @@
 //! Clones share it with the head.
 
 use super::NetBuf;
-use super::descriptor::SharedInfo;
 use crate::error::Shared;
 
 /// How a device must cut a packet that is larger than the link takes (`gso_size`, `gso_segs`, `gso_type`).
@@ -14,17 +13,6 @@ pub struct Segmentation {
     pub count: u16,
     /// Which protocol's rules to follow: a number that drivers and the network layer agree on.
     pub kind: u16,
-}
-
-impl SharedInfo {
-    /// Takes over what is known of the packet as a whole, but for what a device is asked to do with `other`.
-    #[inline]
-    pub(super) fn copy_packet_fields(&mut self, other: &Self) {
-        self.segment_size = other.segment_size;
-        self.segments = other.segments;
-        self.segment_type = other.segment_type;
-        self.hardware_timestamp = other.hardware_timestamp;
-    }
 }
 
 /// What the shared info says of the packet as a whole.
@@ -39,9 +27,10 @@ impl NetBuf {
     #[must_use]
     pub fn segmentation(&self) -> Option<Segmentation> {
         let info = self.shared_info();
-        (info.segment_size != 0).then_some(Segmentation {
-            size: info.segment_size,
-            count: info.segments,
+        let fields = info.fields();
+        (fields.segment_size != 0).then_some(Segmentation {
+            size: fields.segment_size,
+            count: fields.segments,
             kind: info.segment_type,
         })
     }
@@ -65,7 +54,9 @@ impl NetBuf {
         let Segmentation { size, count, kind } =
             segmentation.unwrap_or(Segmentation { size: 0, count: 0, kind: 0 });
         let info = self.shared_info_mut()?;
-        (info.segment_size, info.segments, info.segment_type) = (size, count, kind);
+        info.segment_type = kind;
+        let fields = info.fields_mut();
+        (fields.segment_size, fields.segments) = (size, count);
         Ok(())
     }
 
@@ -78,7 +69,7 @@ impl NetBuf {
     /// ```
     #[must_use]
     pub fn hardware_timestamp(&self) -> u64 {
-        self.shared_info().hardware_timestamp
+        self.shared_info().fields().hardware_timestamp
     }
 
     /// Sets [`hardware_timestamp`](Self::hardware_timestamp).
@@ -95,7 +86,7 @@ impl NetBuf {
     ///
     /// [`Shared`]: a clone uses the same shared info.
     pub fn set_hardware_timestamp(&mut self, timestamp: u64) -> Result<(), Shared> {
-        self.shared_info_mut()?.hardware_timestamp = timestamp;
+        self.shared_info_mut()?.fields_mut().hardware_timestamp = timestamp;
         Ok(())
     }
 
@@ -109,7 +100,7 @@ impl NetBuf {
     /// ```
     #[must_use]
     pub fn transmit_flags(&self) -> u32 {
-        self.shared_info().transmit_flags
+        self.shared_info().fields().transmit_flags
     }
 
     /// Sets [`transmit_flags`](Self::transmit_flags).
@@ -126,7 +117,7 @@ impl NetBuf {
     ///
     /// [`Shared`]: a clone uses the same shared info.
     pub fn set_transmit_flags(&mut self, flags: u32) -> Result<(), Shared> {
-        self.shared_info_mut()?.transmit_flags = flags;
+        self.shared_info_mut()?.fields_mut().transmit_flags = flags;
         Ok(())
     }
 }

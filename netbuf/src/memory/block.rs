@@ -156,8 +156,8 @@ pub(crate) unsafe fn release(header: NonNull<BlockHeader>) {
     }
 }
 
-/// References to a block that somebody uses: those in stock do not count for the owner, who alone knows how many they
-/// are. Another context sees of such a block that there is another user at least.
+/// References to a block that somebody uses: those in stock do not count. The owner alone knows for sure how many they
+/// are; another context counts the stock as one user, so that it never takes itself for the only one.
 ///
 /// # Safety
 ///
@@ -167,7 +167,7 @@ pub(crate) unsafe fn references(header: NonNull<BlockHeader>) -> u32 {
     let (memory, references) = unsafe { (header.as_ref().inner.as_ref(), header.as_ref().references()) };
     let users = match memory.in_stock(header) {
         Some(count) if memory.is_owner() => references - count,
-        Some(count) => references.saturating_sub(count).max(2),
+        Some(count) => references.saturating_sub(count) + 1,
         None => references,
     };
     u32::try_from(users).unwrap_or(u32::MAX)

@@ -65,36 +65,38 @@ impl FragmentAllocator {
         inner: NonNull<Inner>,
         bytes: usize,
     ) -> Result<(NonNull<u8>, NonNull<BlockHeader>), OutOfMemory> {
-        if !self.has_room(bytes) {
+        let mut place = self.room_for(bytes);
+        if place.is_none() {
             // SAFETY: by contract.
             unsafe { self.refill(inner)? };
+            place = self.room_for(bytes);
         }
-        // SAFETY: there was room, or a whole block is.
-        Ok(unsafe { self.cut(bytes) })
+        let place = place.ok_or(OutOfMemory { bytes })?;
+        // SAFETY: there is room.
+        Ok((place, unsafe { self.cut(place) }))
     }
 
-    /// Whether a fragment of `bytes` bytes can be [cut](Self::cut).
+    /// Where a fragment of `bytes` bytes, at most [`FRAGMENT_MAXIMUM`], can be [cut](Self::cut), if there is room for it.
     #[inline(always)]
-    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+    pub(crate) fn room_for(&self, bytes: usize) -> Option<NonNull<u8>> {
         // Blocks begin at their own size at least, so that nothing wraps.
-        self.top.get().addr().wrapping_sub(bytes) >= self.first.get().addr()
+        let place = self.top.get().wrapping_sub(bytes);
+        // SAFETY: not below the first byte.
+        (place >= self.first.get()).then(|| unsafe { NonNull::new_unchecked(place) })
     }
 
-    /// A fragment of `bytes` bytes from the end of the room in the current block, with a reference. Only for the owner.
+    /// Cuts the fragment at the end of the room, with a reference to the current block. Only for the owner.
     ///
     /// # Safety
     ///
-    /// There is room.
+    /// `place` is [where there is room](Self::room_for) for it.
     #[inline(always)]
-    pub(crate) unsafe fn cut(&self, bytes: usize) -> (NonNull<u8>, NonNull<BlockHeader>) {
-        debug_assert!(self.has_room(bytes));
+    pub(crate) unsafe fn cut(&self, place: NonNull<u8>) -> NonNull<BlockHeader> {
+        debug_assert!(place.as_ptr() >= self.first.get() && place.as_ptr() < self.top.get());
+        self.top.set(place.as_ptr());
         self.stock.take();
-        // SAFETY: there is room, and so there is a current block, which the room lies within.
-        unsafe {
-            let top = self.top.get().sub(bytes);
-            self.top.set(top);
-            (NonNull::new_unchecked(top), self.stock.block_unchecked())
-        }
+        // SAFETY: there is room in a current block only.
+        unsafe { self.stock.block_unchecked() }
     }
 
     /// Whether fragments are being cut from this block now. Only for the owner.
