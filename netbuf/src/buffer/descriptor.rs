@@ -169,6 +169,22 @@ impl Descriptor {
         }
     }
 
+    /// Writes the lengths of a new buffer, as whole words.
+    ///
+    /// # Safety
+    ///
+    /// `place` has a descriptor with this head, and is the caller's.
+    #[inline(always)]
+    pub(crate) unsafe fn write_lengths(place: NonNull<Self>, end: u32, contents: Contents) {
+        let truesize = TRUESIZE_BESIDE_HEAD + end + contents.pinned;
+        // SAFETY: by contract; the four lengths lie one behind the other, as asserted below.
+        unsafe {
+            let lengths = (&raw mut (*place.as_ptr()).end).cast::<u64>();
+            lengths.write(two_words(end, contents.len));
+            lengths.add(1).write(two_words(contents.data_len, truesize));
+        }
+    }
+
     /// Whether the buffer is one of the most frequent kind: a descriptor of its own, a head that nobody else uses, nobody
     /// charged.
     #[inline(always)]
@@ -279,11 +295,22 @@ impl SharedInfo {
     /// `place` has room for a shared info and is the caller's.
     #[inline(always)]
     pub(crate) unsafe fn initialise(place: NonNull<Self>) {
+        // SAFETY: by contract.
+        unsafe { Self::initialise_with(place, 0) };
+    }
+
+    /// [`initialise`](Self::initialise) with a number of frags, which the caller writes.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[inline(always)]
+    unsafe fn initialise_with(place: NonNull<Self>, frag_count: u8) {
         let place = place.as_ptr();
         // SAFETY: by contract. All else stays whatever initialised bytes it was.
         unsafe {
             (&raw mut (*place).dataref).write(AtomicU32::new(1));
-            (&raw mut (*place).frag_count).write(0);
+            (&raw mut (*place).frag_count).write(frag_count);
             (&raw mut (*place).parts).write(0);
             (&raw mut (*place).segment_type).write(0);
             #[cfg(feature = "loom")]
@@ -305,17 +332,26 @@ impl SharedInfo {
         }
     }
 
+    /// Gives a shared info that was just initialised its first frag.
+    ///
+    /// # Safety
+    ///
+    /// As for [`initialise`](Self::initialise).
+    #[inline(always)]
+    pub(crate) unsafe fn initialise_frag(place: NonNull<Self>, frag: Frag) {
+        // SAFETY: by contract. Written as whole words: a processor's stores are what bounds a packet's time.
+        unsafe {
+            Self::initialise_with(place, 1);
+            let first = (&raw mut (*place.as_ptr()).frags).cast::<Frag>();
+            (&raw mut (*first).block).write(frag.block);
+            (&raw mut (*first).offset).cast::<u64>().write(two_words(frag.offset, frag.len));
+        }
+    }
+
     /// Appends a frag, whose reference the shared info owns from now on. There must be room.
     pub(crate) fn push_frag(&mut self, frag: Frag) {
         self.frags[self.frag_count as usize].write(frag);
         self.frag_count += 1;
-    }
-
-    /// [`push_frag`](Self::push_frag) of the first one.
-    #[inline(always)]
-    pub(crate) fn set_only_frag(&mut self, frag: Frag) {
-        self.frags[0].write(frag);
-        self.frag_count = 1;
     }
 
     /// The frags in use.
@@ -391,6 +427,13 @@ impl SharedInfo {
 #[inline(always)]
 pub(crate) const fn round_to_line(bytes: usize) -> usize {
     (bytes + (CACHE_LINE - 1)) & !(CACHE_LINE - 1)
+}
+
+/// Two words that lie one behind the other in memory, to be written at once.
+#[inline(always)]
+pub(crate) const fn two_words(first: u32, second: u32) -> u64 {
+    let (low, high) = if cfg!(target_endian = "little") { (first, second) } else { (second, first) };
+    (high as u64) << 32 | low as u64
 }
 
 /// Bytes that a head of `end` bytes takes together with its shared info.

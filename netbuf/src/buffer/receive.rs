@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use super::descriptor::{CACHE_LINE, Contents, Frag, round_to_line};
+use super::descriptor::{CACHE_LINE, Contents, Descriptor, Frag, SharedInfo, round_to_line};
 use super::{NetBuf, RECEIVE_HEADROOM, head};
 use crate::error::Error;
 use crate::memory::Memory;
@@ -104,15 +104,18 @@ impl NetBuf {
                     Contents { headroom: RECEIVE_HEADROOM, len: len as u32, ..Contents::EMPTY };
                 if frag_len != 0 {
                     inner.shared_last.take();
-                    head.shared_info().as_mut().set_only_frag(Frag {
+                    let frag = Frag {
                         block: block.header,
                         offset: (offset + head_len) as u32,
                         len: frag_len as u32,
-                    });
+                    };
+                    SharedInfo::initialise_frag(head.shared_info(), frag);
                     contents.data_len = frag_len as u32;
                     contents.pinned = pattern.pinned(frag_len);
                 }
-                return Ok(Self::at(place, memory.inner_pointer(), &head, contents));
+                let buffer = Self::at(place, memory.inner_pointer(), &head, contents);
+                Descriptor::write_lengths(place, head.end, contents);
+                return Ok(buffer);
             }
         }
         Self::receive_slowly(memory, block, offset, len, pattern)
