@@ -312,3 +312,11 @@ fn what_a_handler_dropped_after_the_last_handle_goes_with_the_next_buffer() {
         assert_eq!(pages.live_blocks(), 0);
     }
 }
+
+#[test]
+fn the_fragment_freed_last_is_given_out_next() {
+    let memory = netbuf::host::memory();
+    let place = |size: usize| NetBuf::rx_alloc(&memory, size).unwrap().data().as_ptr();
+    let first = place(500);
+    assert!((0..1000).all(|_| place(500) == first));
+}

@@ -220,3 +220,59 @@ fn a_block_may_be_the_last_of_a_memory_in_any_thread() {
         }
     }
 }
+
+#[test]
+fn fragments_freed_by_another_thread_are_all_missed_by_nobody() {
+    let pages = HostPages::new();
+    let memory = Memory::new(pages.clone()).unwrap();
+    let (sender, receiver) = mpsc::sync_channel::<NetBuf>(16);
+    let consumer = thread::spawn(move || receiver.into_iter().for_each(drop));
+    for round in 0..5000 {
+        let mut buffer = NetBuf::rx_alloc(&memory, 100 + round % 900).unwrap();
+        buffer.put(100).unwrap().fill(round as u8);
+        // Some die here, some there.
+        if round % 3 == 0 {
+            drop(NetBuf::rx_alloc(&memory, 200).unwrap());
+        }
+        sender.send(buffer).unwrap();
+    }
+    drop(sender);
+    consumer.join().unwrap();
+    assert_eq!(memory.statistics().live_descriptors, 0);
+    memory.shrink();
+    // Nothing is left but the memory itself: each reference to a fragment's block was given back once.
+    assert_eq!(pages.live_blocks(), 1);
+}
+
+#[test]
+fn several_threads_may_receive_from_one_block() {
+    let pages = HostPages::new();
+    let memory = Memory::new(pages.clone()).unwrap();
+    let mut block = Block::alloc(&memory, 2, Zone::Normal).unwrap();
+    for (index, byte) in block.bytes_mut().iter_mut().enumerate() {
+        *byte = index as u8;
+    }
+    let block = block.share();
+    let pattern = ReceivePattern { head_len: 128, copybreak: 64, truesize: None };
+    let receive = |first: usize| {
+        let mut held = Vec::new();
+        for round in 0..3000 {
+            let offset = (first + round * 61) % 15_000;
+            let buffer = NetBuf::receive(&memory, &block, offset, 1000, &pattern).unwrap();
+            held.push((offset, buffer));
+            if held.len() > 8 {
+                let (offset, buffer) = held.swap_remove(round % held.len());
+                assert!(buffer.pieces().flatten().eq(&block.bytes()[offset..offset + 1000]));
+            }
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| receive(1));
+        scope.spawn(|| receive(2));
+        receive(3);
+    });
+    assert_eq!(memory.statistics().live_descriptors, 0);
+    assert_eq!(block.references(), 1);
+    drop((block, memory));
+    assert_eq!(pages.live_blocks(), 0);
+}

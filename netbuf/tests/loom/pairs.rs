@@ -464,3 +464,29 @@ fn two_pairs_may_lose_their_halves_at_once() {
         });
     }
 }
+
+#[test]
+fn the_owner_may_end_right_after_its_half_died_at_once_with_the_other() {
+    for reversed in [false, true] {
+        explore(move |_| {
+            let pages = HostPages::new();
+            let source = pages.clone();
+            let (sender, receiver) = loom::sync::mpsc::channel();
+            let owner = thread::spawn(move || {
+                let memory = Memory::new(source).unwrap();
+                let mut halves = pair(&memory);
+                if reversed {
+                    halves.reverse();
+                }
+                let [here, there] = halves;
+                sender.send((memory, there)).unwrap();
+                read_and_drop(here);
+            });
+            let (memory, there) = receiver.recv().unwrap();
+            read_and_drop(there);
+            owner.join().unwrap();
+            drop(memory);
+            assert_eq!(pages.live_blocks(), 0);
+        });
+    }
+}
