@@ -106,7 +106,8 @@ impl NetBuf {
     }
 
     /// A buffer whose first [clone](Self::clone_buffer) needs no allocator: its descriptor comes with a second one
-    /// (`alloc_skb_fclone`). For packets that are kept while a clone travels, as TCP's.
+    /// (`alloc_skb_fclone`). For packets that are kept while a clone travels, as TCP's. In the context that owns the memory
+    /// that clone also costs no atomic instruction; other contexts take a lock.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
