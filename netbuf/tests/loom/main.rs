@@ -188,3 +188,21 @@ fn the_last_block_and_the_last_handle_may_go_in_different_contexts() {
         assert_eq!(pages.live_blocks(), 0);
     });
 }
+
+#[test]
+fn fragments_may_be_freed_elsewhere_while_the_owner_cuts_another() {
+    explore_three(|_| {
+        let pages = HostPages::new();
+        let memory = Memory::new(pages.clone()).unwrap();
+        let first = NetBuf::rx_alloc(&memory, 64).unwrap();
+        let second = NetBuf::rx_alloc(&memory, 64).unwrap();
+        let one = thread::spawn(move || drop(first));
+        let other = thread::spawn(move || drop(second));
+        drop(NetBuf::rx_alloc(&memory, 64).unwrap());
+        one.join().unwrap();
+        other.join().unwrap();
+        // Nothing is left but the memory: each reference to the block was given back once.
+        memory.shrink();
+        assert_eq!(pages.live_blocks(), 1);
+    });
+}
