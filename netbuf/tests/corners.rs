@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use netbuf::host::HostPages;
-use netbuf::{Block, ChecksumStatus, Error, Memory, NetBuf, SharedBlock, Zone};
+use netbuf::{Block, ChecksumStatus, Error, Memory, NetBuf, ReceivePattern, SharedBlock, Zone};
 
 fn numbered_block(memory: &Memory) -> SharedBlock {
     let mut block = Block::alloc(memory, 0, Zone::Normal).unwrap();
@@ -319,4 +319,19 @@ fn the_fragment_freed_last_is_given_out_next() {
     let place = |size: usize| NetBuf::rx_alloc(&memory, size).unwrap().data().as_ptr();
     let first = place(500);
     assert!((0..1000).all(|_| place(500) == first));
+}
+
+/// What is read beyond a block is seen by memcheck only: `netbuf/valgrind.sh`.
+#[test]
+fn the_last_bytes_of_a_block_can_be_received() {
+    let memory = netbuf::host::memory();
+    let block = numbered_block(&memory);
+    for head_len in [1, 63, 64, 65, 128, 256, 300] {
+        let pattern = ReceivePattern { head_len, copybreak: 0, truesize: None };
+        for len in 1..=320 {
+            let offset = block.len() - len;
+            let buffer = NetBuf::receive(&memory, &block, offset, len, &pattern).unwrap();
+            assert!(content(&buffer) == block.bytes()[offset..]);
+        }
+    }
 }
