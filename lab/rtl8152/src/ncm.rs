@@ -110,7 +110,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Length of the block with one more frame of this length, no matter where its table puts it.
+    /// The greatest length of the block with one more frame of this length, whatever gaps the frames need.
     pub fn length_with(&self, frame: usize) -> usize {
         let entries = self.frames.len() + 2;
         HEADER + TABLE + ENTRY * entries + self.payload + frame + DIVISOR + REMAINDER
@@ -137,7 +137,8 @@ impl Builder {
         block.extend((table_length as u16).to_le_bytes());
         block.resize(HEADER + table_length, 0);
         for (i, frame) in self.frames.iter().enumerate() {
-            let start = block.len().next_multiple_of(DIVISOR) + REMAINDER;
+            // A gap of three bytes at most.
+            let start = (block.len() - REMAINDER).next_multiple_of(DIVISOR) + REMAINDER;
             block.resize(start, 0);
             let entry = HEADER + TABLE + ENTRY * i;
             block[entry..entry + 2].copy_from_slice(&(start as u16).to_le_bytes());
@@ -179,6 +180,20 @@ mod tests {
             }
             let _ = parse(&block);
         }
+    }
+
+    #[test]
+    fn each_frame_may_need_the_largest_gap() {
+        let mut builder = Builder::default();
+        // Each ends three bytes before the place where the next one may start.
+        for _ in 0..30 {
+            builder.add(vec![0; 401]);
+        }
+        let expected = builder.length_with(401);
+        builder.add(vec![0; 401]);
+        let block = builder.finish(0).unwrap();
+        assert!(block.len() <= expected, "{} bytes, expected {expected}", block.len());
+        assert_eq!(parse(&block).unwrap().len(), 31);
     }
 
     #[test]
