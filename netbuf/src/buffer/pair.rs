@@ -64,6 +64,9 @@ const JOINED: u32 = ORIGINAL_JOINED | CLONE_JOINED;
 /// The state is changed under the memory's lock by everybody, the owner included.
 const GUARDED: u32 = 16;
 
+/// A note only: the joint head was given up, for neither half was joined any more by state and notes.
+const HEAD_GIVEN_UP: u32 = 32;
+
 /// The states of an original without a clone and of both halves after cloning.
 const ALONE: u32 = ORIGINAL_ALIVE | ORIGINAL_JOINED;
 const TWO: u32 = ALIVE | JOINED;
@@ -110,6 +113,17 @@ impl Bond {
     /// The state with the notes, under the lock.
     fn seen(&self) -> u32 {
         self.state.load(Ordering::Acquire) & !self.notes.get()
+    }
+
+    /// What a note leaves to be given up, under the lock: the joint head, when by state and notes neither half is joined any
+    /// more. It does not wait for the owner, for the other half may lie in its frag list.
+    fn part(&self) -> Remains {
+        let (state, notes) = (self.state.load(Ordering::Acquire), self.notes.get());
+        let parted = state & JOINED != 0 && state & !notes & JOINED == 0 && notes & HEAD_GIVEN_UP == 0;
+        if parted {
+            self.notes.set(notes | HEAD_GIVEN_UP);
+        }
+        Remains { head: parted.then(|| self.head.get()), pair: false }
     }
 
     /// Changes the state, for who has the pair to itself, and may have no more afterwards.
@@ -191,7 +205,8 @@ unsafe fn take_notes(list: &NotedPairs, pair: NonNull<FclonePair>) -> (u32, u32)
             }
         }
         let state = this.state.load(Ordering::Acquire);
-        (state, state & !notes)
+        let before = if notes & HEAD_GIVEN_UP == 0 { state } else { state & !JOINED };
+        (before, state & !notes)
     }
 }
 
@@ -354,21 +369,19 @@ unsafe fn end_slowly(half: NonNull<Descriptor>, bits: u32, owner: bool) {
         let is_mine = owner || state & GUARDED != 0 || seen & ALIVE == alive;
         let remains = if is_mine {
             let (before, after) = take_notes(&inner.noted_pairs, pair);
-            Some(bond(pair).change(before, after & !bits))
+            bond(pair).change(before, after & !bits)
         } else {
             if bits & seen != 0 {
                 note(&inner.noted_pairs, pair, bits & seen);
             }
-            None
+            bond(pair).part()
         };
         drop(shared);
         // From here on only what is given up keeps the memory alive.
         if seen & joined == 0 {
             head::put(memory, own_head.pointer, own_head.end, own_head.source, owner);
         }
-        if let Some(remains) = remains {
-            remains.give_up(memory, pair, owner);
-        }
+        remains.give_up(memory, pair, owner);
     }
 }
 

@@ -250,3 +250,31 @@ fn an_original_that_left_the_head_elsewhere_may_be_cloned_again_there() {
         }
     }
 }
+
+#[test]
+fn a_half_may_lie_in_the_frag_list_of_the_head_that_the_other_gives_up() {
+    for first in [0, 1] {
+        for owner_is_gone in [false, true] {
+            let pages = HostPages::new();
+            let source = pages.clone();
+            // One half leaves the joint head elsewhere, and goes on its frag list then.
+            let make = move || {
+                let memory = Memory::new(source).unwrap();
+                let mut halves = Vec::from(pair(&memory));
+                let mut leaves = halves.remove(first);
+                let leaves = thread::spawn(move || {
+                    leaves.unshare().unwrap();
+                    leaves
+                });
+                let mut stays = halves.remove(0);
+                stays.append_to_frag_list(leaves.join().unwrap()).unwrap();
+                (memory, stays)
+            };
+            let (memory, stays) = if owner_is_gone { thread::spawn(make).join().unwrap() } else { make() };
+            thread::spawn(move || drop(stays)).join().unwrap();
+            assert_eq!(memory.statistics().live_descriptors, 0);
+            drop(memory);
+            assert_eq!(pages.live_blocks(), 0);
+        }
+    }
+}
