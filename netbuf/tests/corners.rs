@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use netbuf::host::HostPages;
-use netbuf::{Block, ChecksumStatus, Error, Memory, NetBuf, ReceivePattern, SharedBlock, Zone};
+use netbuf::{Block, BlockPool, ChecksumStatus, Error, Memory, NetBuf, ReceivePattern, SharedBlock, Zone};
 
 fn numbered_block(memory: &Memory) -> SharedBlock {
     let mut block = Block::alloc(memory, 0, Zone::Normal).unwrap();
@@ -334,4 +334,23 @@ fn the_last_bytes_of_a_block_can_be_received() {
             assert!(content(&buffer) == block.bytes()[offset..]);
         }
     }
+}
+
+#[test]
+fn filling_a_pool_counts_the_blocks_that_come_back_meanwhile() {
+    let memory = netbuf::host::memory();
+    let pool = BlockPool::new(&memory, 0, Zone::Normal, 1).unwrap();
+    let buffer = with_frag(&memory, 0, &pool.take().unwrap().share());
+    // With no header left, to allocate one first frees what interrupt handlers dropped.
+    let headers = || memory.caches().into_iter().find(|cache| cache.name == "page_block").unwrap();
+    let mut others = Vec::new();
+    while headers().active_objects < headers().total_objects {
+        others.push(Block::alloc(&memory, 0, Zone::Normal).unwrap());
+    }
+    buffer.free_irq();
+    assert_eq!(pool.idle(), 0);
+    let live = memory.statistics().live_blocks;
+    pool.fill(1).unwrap();
+    assert_eq!((pool.idle(), pool.out()), (1, 0));
+    assert_eq!(memory.statistics().live_blocks, live);
 }

@@ -68,6 +68,14 @@ impl PoolInner {
 }
 
 impl PoolState {
+    /// Puts a block that nobody references with the idle ones.
+    fn add_idle(&mut self, header: NonNull<BlockHeader>) {
+        // SAFETY: the caller has the header to itself, and gives it to the pool.
+        unsafe { (*header.as_ptr()).next = self.idle };
+        self.idle = header.as_ptr();
+        self.idle_count += 1;
+    }
+
     fn take_idle(&mut self) -> (*mut BlockHeader, usize) {
         (core::mem::replace(&mut self.idle, ptr::null_mut()), core::mem::replace(&mut self.idle_count, 0))
     }
@@ -131,15 +139,11 @@ pub(crate) unsafe fn give_back(pool: NonNull<PoolInner>, header: NonNull<BlockHe
     // SAFETY: the pool lives while one of its blocks is out, and this one is until the lock is released below.
     let inner = unsafe { pool.as_ref() };
     let mut state = inner.state.lock();
+    state.out -= 1;
     if !state.closed && state.idle_count < inner.keep {
-        // SAFETY: the header is the caller's to give.
-        unsafe { (*header.as_ptr()).next = state.idle };
-        state.idle = header.as_ptr();
-        state.idle_count += 1;
-        state.out -= 1;
+        state.add_idle(header);
         return;
     }
-    state.out -= 1;
     let last = state.closed && state.out == 0;
     let memory = inner.inner;
     drop(state);
@@ -248,14 +252,19 @@ impl BlockPool {
     ///
     /// [`OutOfMemory`]: the source ran out; the blocks so far stay in the pool.
     pub fn fill(&self, count: usize) -> Result<(), OutOfMemory> {
-        while self.idle() < count.min(self.pool().keep) {
+        let count = count.min(self.pool().keep);
+        while self.idle() < count {
             let header =
                 block::allocate(self.memory.inner_pointer(), self.order, self.zone, self.pool.as_ptr())?;
             let mut state = self.pool().state.lock();
-            // SAFETY: the header is new and ours.
-            unsafe { (*header.as_ptr()).next = state.idle };
-            state.idle = header.as_ptr();
-            state.idle_count += 1;
+            // To allocate may free what was deferred, blocks of this pool among it, and others may bring some back.
+            if state.idle_count < count {
+                state.add_idle(header);
+            } else {
+                drop(state);
+                // SAFETY: the header is new and ours, and its block was never taken.
+                unsafe { block::release(header) };
+            }
         }
         Ok(())
     }
