@@ -354,3 +354,24 @@ fn filling_a_pool_counts_the_blocks_that_come_back_meanwhile() {
     assert_eq!((pool.idle(), pool.out()), (1, 0));
     assert_eq!(memory.statistics().live_blocks, live);
 }
+
+#[test]
+fn a_block_in_a_buffer_of_another_memory_ends_its_own_memory() {
+    for owner_drops_handles in [true, false] {
+        for owner_frees_buffer in [true, false] {
+            let pages = HostPages::new();
+            let memory = Memory::new(pages.clone()).unwrap();
+            let block = Block::alloc(&memory, 0, Zone::Normal).unwrap().share();
+            let mut buffer = NetBuf::alloc(&netbuf::host::memory(), 64).unwrap();
+            buffer.add_rx_frag(block, 0, 100, 4096).unwrap();
+            run_here_or_there(owner_drops_handles, move || drop(memory));
+            assert_ne!(pages.live_blocks(), 0);
+            run_here_or_there(owner_frees_buffer, move || drop(buffer));
+            assert_eq!(pages.live_blocks(), 0, "{owner_drops_handles} {owner_frees_buffer}");
+        }
+    }
+}
+
+fn run_here_or_there(here: bool, work: impl FnOnce() + Send + 'static) {
+    if here { work() } else { std::thread::spawn(work).join().unwrap() }
+}

@@ -86,8 +86,8 @@ pub(crate) unsafe fn get(memory: &Inner, header: NonNull<BlockHeader>, owner: bo
 ///
 /// # Safety
 ///
-/// The header is alive and of `memory`, the caller owns one reference, which ends here, and something else keeps the
-/// memory alive; `owner` tells whether the caller is the memory's owner.
+/// The header is alive, the caller owns one reference, which ends here, and something else keeps `memory` alive; `owner`
+/// tells whether the caller is that memory's owner. The block may be of another one, which ends with it perhaps.
 #[inline]
 pub(crate) unsafe fn put(memory: &Inner, header: NonNull<BlockHeader>, owner: bool) {
     if owner {
@@ -98,7 +98,27 @@ pub(crate) unsafe fn put(memory: &Inner, header: NonNull<BlockHeader>, owner: bo
         }
     }
     // SAFETY: by contract.
-    unsafe { put_directly(header) };
+    unsafe {
+        let of = header.as_ref().inner;
+        if ptr::eq(of.as_ptr(), memory) {
+            put_directly(header);
+        } else {
+            put_of_another(of, header);
+        }
+    }
+}
+
+/// [`put`] of a block that lies in a buffer of another memory.
+#[cold]
+unsafe fn put_of_another(memory: NonNull<Inner>, header: NonNull<BlockHeader>) {
+    // SAFETY: by the contract of `put`.
+    unsafe {
+        if context::in_interrupt() {
+            put_directly(header);
+        } else {
+            Inner::put_block(memory, header);
+        }
+    }
 }
 
 /// [`put`] past the stock.

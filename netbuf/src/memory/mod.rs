@@ -154,8 +154,9 @@ impl Inner {
         }
     }
 
-    /// Gives up a handle's reference to a block, from a task that does not own the memory. Of an orphaned memory nothing
-    /// but references in stock may be left then: hence under the lock, as in [`free_shared`](Self::free_shared).
+    /// Gives up a reference to a block past the stock, from a task, when nothing else keeps the memory alive. Of an
+    /// orphaned memory nothing but references in stock may be left then: hence under the lock, as in
+    /// [`free_shared`](Self::free_shared).
     ///
     /// # Safety
     ///
