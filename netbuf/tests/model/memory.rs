@@ -10,10 +10,10 @@ impl Model {
     /// Whether the step was one of these.
     pub(super) fn act_on_memory(&mut self, action: Action) -> bool {
         match action {
-            Action::Alloc(size) => self.alloc(usize::from(size) % 3000),
-            Action::AllocLarge(size) => self.alloc(7000 + usize::from(size)),
+            Action::Alloc(size) => self.alloc(size, usize::from(size) % 3000),
+            Action::AllocLarge(size) => self.alloc(size, 7000 + usize::from(size)),
             Action::ReceiveAlloc(size) => {
-                let Some(memory) = &self.memory else { return true };
+                let Some(memory) = self.memory(size) else { return true };
                 let size = usize::from(size) % 9000;
                 if let Ok(buffer) = NetBuf::rx_alloc(memory, size) {
                     assert_eq!(buffer.headroom(), RECEIVE_HEADROOM);
@@ -22,7 +22,7 @@ impl Model {
                 }
             }
             Action::AllocFclone(size) => {
-                let Some(memory) = &self.memory else { return true };
+                let Some(memory) = self.memory(size) else { return true };
                 if let Ok(buffer) = NetBuf::alloc_fclone(memory, usize::from(size) % 600) {
                     self.add_new(buffer, Vec::new());
                 }
@@ -36,7 +36,7 @@ impl Model {
             }
             Action::OwnBlock(kind) => {
                 let value = self.value();
-                let Some(memory) = &self.memory else { return true };
+                let Some(memory) = self.memory(kind) else { return true };
                 let order = [0, 1, 2, 255][usize::from(kind % 4)];
                 let zone = [Zone::Dma, Zone::Dma32, Zone::Normal][usize::from(kind / 4 % 3)];
                 if let Ok(block) = Block::alloc(memory, order, zone) {
@@ -66,20 +66,25 @@ impl Model {
                 assert!(pool.idle() <= 3);
             }
             Action::FreeDeferred => {
-                if let Some(memory) = &self.memory {
+                for memory in self.memories.iter().flatten() {
                     memory.free_deferred();
                 }
             }
             Action::Shrink => {
-                if let Some(memory) = &self.memory {
+                for memory in self.memories.iter().flatten() {
                     let before = self.pages.live_blocks();
                     let released = memory.shrink();
                     assert!(before - self.pages.live_blocks() >= released);
                 }
             }
-            Action::DropHandles => {
-                self.pool = None;
-                self.memory = None;
+            Action::DropHandles(which) => {
+                if which % 3 != 0 {
+                    self.pool = None;
+                    self.memories[0] = None;
+                }
+                if which % 3 != 1 {
+                    self.memories[1] = None;
+                }
             }
             _ => return false,
         }
@@ -91,8 +96,8 @@ impl Model {
         self.last_end = 0;
     }
 
-    fn alloc(&mut self, size: usize) {
-        let Some(memory) = &self.memory else { return };
+    fn alloc(&mut self, memory: u16, size: usize) {
+        let Some(memory) = self.memory(memory) else { return };
         if let Ok(buffer) = NetBuf::alloc(memory, size) {
             assert_eq!((buffer.len(), buffer.headroom()), (0, 0));
             assert_eq!(buffer.tailroom(), size.next_multiple_of(64));
@@ -101,7 +106,7 @@ impl Model {
     }
 
     fn receive(&mut self, offset: Near, len: u16, head_len: u16) {
-        let (Some(memory), Some(block)) = (&self.memory, &self.block) else { return };
+        let (Some(memory), Some(block)) = (self.memory(len), &self.block) else { return };
         let len = usize::from(len) % 2000;
         let offset = offset.to(&[self.last_end, block.len() - len], block.len());
         // Copybreak and truesize vary with what is left of the numbers.

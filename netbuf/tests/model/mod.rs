@@ -93,8 +93,9 @@ struct Pair {
 
 pub struct Model {
     pages: Arc<HostPages>,
-    /// `None` once the handles are dropped.
-    memory: Option<Memory>,
+    /// Handles, `None` once they are dropped. Frags of either lie in buffers of both.
+    memories: [Option<Memory>; 2],
+    /// Of the first memory.
     pool: Option<BlockPool>,
     block: Option<SharedBlock>,
     /// Where the last frag of the block ended.
@@ -116,13 +117,14 @@ const MOST: usize = 8;
 impl Model {
     /// `None` when a fault hits the set-up.
     pub fn new(pages: Arc<HostPages>, owned: bool) -> Option<Self> {
-        let memory =
-            if owned { Memory::new(pages.clone()).ok()? } else { Memory::unowned(pages.clone()).ok()? };
+        let make = if owned { Memory::new } else { Memory::unowned };
+        let memory = make(pages.clone()).ok()?;
+        let second = make(pages.clone()).ok()?;
         let pool = BlockPool::new(&memory, 2, Zone::Dma32, 3).ok()?;
         let block = fill(pool.take().ok()?, 0);
         Some(Self {
             pages,
-            memory: Some(memory),
+            memories: [Some(memory), Some(second)],
             pool: Some(pool),
             block: Some(block),
             last_end: 0,
@@ -142,6 +144,15 @@ impl Model {
     pub fn owner_is_gone(&mut self) {
         self.decides = false;
         self.settled = false;
+    }
+
+    /// One of the memories, by the highest bit.
+    fn memory(&self, number: u16) -> Option<&Memory> {
+        self.memories[usize::from(number >> 15)].as_ref()
+    }
+
+    fn has_all_handles(&self) -> bool {
+        self.memories.iter().all(Option::is_some)
     }
 
     fn value(&mut self) -> u8 {
@@ -175,15 +186,15 @@ impl Model {
     /// Runs one step on both sides. Whether it succeeds is up to the buffers; what it does then is not.
     pub fn run(&mut self, step: &Step) {
         let Step { mut place, action } = *step;
-        let drops_handles = matches!(action, Action::DropHandles);
+        let drops_handles = matches!(action, Action::DropHandles(_));
         // Without a handle nobody drains what handlers leave.
-        if place.is_interrupt() && (self.memory.is_none() || drops_handles) {
+        if place.is_interrupt() && (!self.has_all_handles() || drops_handles) {
             place = Place::Here;
         }
         place.run(|| self.act(action, place));
         if place != Place::Here {
             self.settled = false;
-        } else if matches!(action, Action::FreeDeferred) && self.memory.is_some() && self.decides {
+        } else if matches!(action, Action::FreeDeferred) && self.has_all_handles() && self.decides {
             self.settled = true;
         }
         self.check();
@@ -193,7 +204,7 @@ impl Model {
         match action {
             Action::Free(which) => self.free(which, place, NetBuf::free),
             Action::FreeAny(which) => self.free(which, place, NetBuf::free_any),
-            Action::FreeIrq(which) if self.memory.is_some() => {
+            Action::FreeIrq(which) if self.has_all_handles() => {
                 self.free(which, Place::InterruptHere, NetBuf::free_irq);
                 self.settled = false;
             }
@@ -209,7 +220,9 @@ impl Model {
 
     /// In a handler nothing is released but put on a list.
     fn free(&mut self, which: Which, place: Place, end: fn(NetBuf)) {
-        let live = |model: &Self| model.memory.as_ref().map(|memory| memory.statistics().live_descriptors);
+        let live = |model: &Self| {
+            model.memories.iter().flatten().map(|memory| memory.statistics().live_descriptors).sum::<usize>()
+        };
         let before = live(self);
         if let Some(pair) = self.remove(which) {
             end(pair.buffer);
@@ -221,23 +234,22 @@ impl Model {
 
     /// Drops everything and checks that nothing is left.
     pub fn finish(self) {
-        let Self { pages, memory, pool, block, pairs, queue, account, decides, .. } = self;
+        let Self { pages, memories, pool, block, pairs, queue, account, decides, .. } = self;
         drop(pairs);
         queue.clear();
         drop(queue);
-        if let Some(memory) = &memory {
+        for memory in memories.iter().flatten() {
             memory.free_deferred();
         }
         drop(block);
-        if let (Some(memory), Some(pool)) = (memory, pool) {
-            assert_eq!(memory.statistics().live_descriptors, 0);
-            // Of references in stock only the owner knows that they are nobody's.
-            assert!(pool.out() == 0 || !decides);
-            drop(pool);
+        // Of references in stock only the owner knows that they are nobody's.
+        assert!(pool.as_ref().is_none_or(|pool| pool.out() == 0) || !decides);
+        drop(pool);
+        for memory in memories.into_iter().flatten() {
             let statistics = memory.statistics();
+            assert_eq!(statistics.live_descriptors, 0);
             assert!(statistics.live_slab_objects == 0 || !decides);
             assert!(statistics.live_blocks == 0 || !decides);
-            drop(memory);
         }
         assert_eq!(account.charged(), 0);
         assert_eq!(pages.live_blocks(), 0);

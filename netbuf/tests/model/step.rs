@@ -109,7 +109,7 @@ pub enum Action {
     FillPool(u16),
     FreeDeferred,
     Shrink,
-    DropHandles,
+    DropHandles(u16),
 }
 
 impl From<[u16; 4]> for Step {
@@ -189,7 +189,7 @@ impl From<[u16; 4]> for Step {
         let kind = usize::from(kind);
         let action = match kind {
             // Rare: what comes after it can allocate no more.
-            kind if kind % 509 == 508 => DropHandles,
+            kind if kind % 509 == 508 => DropHandles(a),
             kind if kind % 127 == 126 => AllocLarge(a),
             kind => actions[kind % actions.len()],
         };
