@@ -145,8 +145,8 @@ impl NetBuf {
                 used,
             );
         }
-        // SAFETY: the new head has its shared info behind `end`, and nobody else knows it.
-        let new_info = unsafe { new.pointer.add(new.end as usize).cast::<SharedInfo>().as_mut() };
+        // SAFETY: nobody else knows the new head.
+        let new_info = unsafe { new.shared_info().as_mut() };
         if let Err(error) = self.move_shared_info(new_info, owner) {
             // SAFETY: the head was just allocated; this buffer keeps the memory alive.
             unsafe { head::discard(memory, &new, owner) };

@@ -11,7 +11,7 @@ use crate::error::OutOfMemory;
 use crate::memory::Inner;
 use crate::memory::block::{self, BlockHeader};
 use crate::memory::fragment::FRAGMENT_MAXIMUM;
-use crate::memory::slab::{DESCRIPTOR_CACHE, KMALLOC_MAXIMUM, MAGAZINE, kmalloc_index};
+use crate::memory::slab::{CacheIndex, DESCRIPTOR_CACHE, KMALLOC_MAXIMUM, MAGAZINE, kmalloc_index};
 use crate::page_source::{PAGE_SIZE, Zone};
 use crate::sync::{Ordering, look};
 
@@ -30,6 +30,32 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// A head of `end` bytes in an object of a slab cache.
+    ///
+    /// # Safety
+    ///
+    /// The object is the caller's and has room for `end` bytes and the shared info.
+    #[inline(always)]
+    unsafe fn in_object(pointer: NonNull<u8>, end: usize, cache: CacheIndex) -> Self {
+        let head = Self { pointer, end: end as u32, source: cache as u8 };
+        // SAFETY: by contract.
+        unsafe { SharedInfo::initialise(head.shared_info()) };
+        head
+    }
+
+    /// A head of `end` bytes in a block, with one reference to it.
+    ///
+    /// # Safety
+    ///
+    /// The bytes at `pointer` are the caller's and have room for `end` bytes and the shared info.
+    #[inline(always)]
+    unsafe fn in_block(pointer: NonNull<u8>, end: usize, block: NonNull<BlockHeader>) -> Self {
+        let head = Self { pointer, end: end as u32, source: IN_BLOCK };
+        // SAFETY: by contract.
+        unsafe { SharedInfo::initialise_in_block(head.shared_info(), block) };
+        head
+    }
+
     /// The head of a descriptor.
     pub(crate) fn of(descriptor: &Descriptor) -> Self {
         Self { pointer: descriptor.head, end: descriptor.end, source: descriptor.head_source }
@@ -57,8 +83,7 @@ pub(crate) fn allocate(memory: NonNull<Inner>, size: usize, owner: bool) -> Resu
     // SAFETY: whoever allocates keeps the memory alive.
     let pointer = unsafe { memory.as_ref() }.allocate(cache, owner)?;
     // SAFETY: the object has room for `end` bytes and the shared info.
-    unsafe { SharedInfo::initialise(pointer.add(end).cast()) };
-    Ok(Head { pointer, end: end as u32, source: cache as u8 })
+    Ok(unsafe { Head::in_object(pointer, end, cache) })
 }
 
 /// A buffer's head and place, if the owner's magazines have both. Only for the owner.
@@ -78,8 +103,7 @@ pub(crate) fn take_with_descriptor(inner: &Inner, size: usize) -> Option<(Head, 
     unsafe {
         let pointer = heads.take(head_count);
         let descriptor = descriptors.take(descriptor_count).cast();
-        SharedInfo::initialise(pointer.add(end).cast());
-        Some((Head { pointer, end: end as u32, source: cache as u8 }, descriptor))
+        Some((Head::in_object(pointer, end, cache), descriptor))
     }
 }
 
@@ -98,8 +122,7 @@ pub(crate) fn cut_with_descriptor(inner: &Inner, end: usize) -> Option<(Head, No
     unsafe {
         let block = inner.fragments.cut(pointer);
         let descriptor = descriptors.take(descriptor_count).cast();
-        SharedInfo::initialise_in_block(pointer.add(end).cast(), block);
-        Some((Head { pointer, end: end as u32, source: IN_BLOCK }, descriptor))
+        Some((Head::in_block(pointer, end, block), descriptor))
     }
 }
 
@@ -122,8 +145,7 @@ pub(crate) fn allocate_fragment(
         return allocate(memory, size, owner);
     };
     // SAFETY: the fragment has room for `end` bytes and the shared info.
-    unsafe { SharedInfo::initialise_in_block(pointer.add(end).cast(), block) };
-    Ok(Head { pointer, end: end as u32, source: IN_BLOCK })
+    Ok(unsafe { Head::in_block(pointer, end, block) })
 }
 
 #[cold]
@@ -131,11 +153,7 @@ fn allocate_block(memory: NonNull<Inner>, end: usize) -> Result<Head, OutOfMemor
     let pages = head_bytes(end).div_ceil(PAGE_SIZE).next_power_of_two();
     let block = block::allocate(memory, pages.trailing_zeros() as u8, Zone::Normal, ptr::null_mut())?;
     // SAFETY: the header is alive, and its block has room for `end` bytes and the shared info.
-    unsafe {
-        let pointer = block.as_ref().block.pointer;
-        SharedInfo::initialise_in_block(pointer.add(end).cast(), block);
-        Ok(Head { pointer, end: end as u32, source: IN_BLOCK })
-    }
+    Ok(unsafe { Head::in_block(block.as_ref().block.pointer, end, block) })
 }
 
 /// Gives a head up that never got a descriptor.
@@ -146,7 +164,7 @@ fn allocate_block(memory: NonNull<Inner>, end: usize) -> Result<Head, OutOfMemor
 #[cold]
 pub(crate) unsafe fn discard(memory: NonNull<Inner>, head: &Head, owner: bool) {
     // SAFETY: by contract; the shared info says that there is one user and no frag.
-    unsafe { put(memory, head.pointer, head.end, head.source, owner) };
+    unsafe { put(memory, *head, owner) };
 }
 
 /// Whether anybody else uses the head of `descriptor`.
@@ -169,10 +187,10 @@ fn is_really_shared(descriptor: &Descriptor) -> bool {
 ///
 /// The head is alive, the caller gives up one count of its `dataref`, and something else keeps the memory alive.
 #[inline]
-pub(crate) unsafe fn put(memory: NonNull<Inner>, head: NonNull<u8>, end: u32, source: u8, owner: bool) {
+pub(crate) unsafe fn put(memory: NonNull<Inner>, head: Head, owner: bool) {
     // SAFETY: by contract.
     unsafe {
-        let shared = head.add(end as usize).cast::<SharedInfo>();
+        let shared = head.shared_info();
         let dataref = &(*shared.as_ptr()).dataref;
         // No atomic write when nobody else is left to see it.
         if look(dataref) != 1 {
@@ -188,11 +206,11 @@ pub(crate) unsafe fn put(memory: NonNull<Inner>, head: NonNull<u8>, end: u32, so
         if shared.parts & HAS_LIST != 0 {
             release_list(*shared.frag_list());
         }
-        if source == IN_BLOCK {
+        if head.source == IN_BLOCK {
             let block = NonNull::new_unchecked(shared.head_block);
-            memory.as_ref().fragments.free(block, head, head_bytes(end as usize), owner);
+            memory.as_ref().fragments.free(block, head.pointer, head_bytes(head.end as usize), owner);
         } else {
-            Inner::free(memory, source as usize, head, owner);
+            Inner::free(memory, head.source as usize, head.pointer, owner);
         }
     }
 }
@@ -238,7 +256,7 @@ pub(crate) unsafe fn leave(descriptor: NonNull<Descriptor>, owner: bool) {
         if this.kind != DescriptorKind::Single {
             return pair::leave(descriptor, owner);
         }
-        put(this.memory, this.head, this.end, this.head_source, owner);
+        put(this.memory, Head::of(this), owner);
     }
 }
 
@@ -306,11 +324,11 @@ pub(crate) unsafe fn free_buffer(descriptor: NonNull<Descriptor>, owner: bool) {
     // SAFETY: by contract the descriptor is alive and owned; it keeps memory and head alive until freed here.
     unsafe {
         let this = descriptor.as_ref();
-        let (memory, pointer, end, source) = (this.memory, this.head, this.end, this.head_source);
         if this.kind != DescriptorKind::Single {
             return pair::free(descriptor, owner);
         }
-        put(memory, pointer, end, source, owner);
+        let memory = this.memory;
+        put(memory, Head::of(this), owner);
         Inner::free(memory, DESCRIPTOR_CACHE, descriptor.cast(), owner);
     }
 }

@@ -100,7 +100,7 @@ impl Remains {
         // SAFETY: by contract; first the head and then the pair keep the memory alive.
         unsafe {
             if let Some(head) = self.head {
-                head::put(memory, head.pointer, head.end, head.source, owner);
+                head::put(memory, head, owner);
             }
             if self.pair {
                 Inner::free(memory, FCLONE_CACHE, pair.cast(), owner);
@@ -379,7 +379,7 @@ unsafe fn end_slowly(half: NonNull<Descriptor>, bits: u32, owner: bool) {
         drop(shared);
         // From here on only what is given up keeps the memory alive.
         if seen & joined == 0 {
-            head::put(memory, own_head.pointer, own_head.end, own_head.source, owner);
+            head::put(memory, own_head, owner);
         }
         remains.give_up(memory, pair, owner);
     }

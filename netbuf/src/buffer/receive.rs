@@ -114,6 +114,7 @@ impl NetBuf {
                     contents.pinned = pattern.pinned(frag_len);
                 }
                 let buffer = Self::at(place, memory.inner_pointer(), &head, contents);
+                // In place of the four narrower stores above, which the compiler leaves out then.
                 Descriptor::write_lengths(place, head.end, contents);
                 return Ok(buffer);
             }

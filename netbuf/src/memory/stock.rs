@@ -97,23 +97,18 @@ impl Stock {
         if !self.is_of(header) {
             return Offer::Refused;
         }
-        let out = self.out() - 1;
-        self.out.store(out, Ordering::Relaxed);
-        if out == 0 { Offer::Last } else { Offer::Kept }
+        self.put();
+        if self.out() == 0 { Offer::Last } else { Offer::Kept }
     }
 
     /// [`offer`](Self::offer)s a reference if that is all there is to be done: it is of this block, and others are out.
     #[inline(always)]
     pub(crate) fn keep(&self, header: NonNull<BlockHeader>) -> bool {
-        if !self.is_of(header) {
-            return false;
+        let keeps = self.is_of(header) && self.out() != 1;
+        if keeps {
+            self.put();
         }
-        let out = self.out() - 1;
-        if out == 0 {
-            return false;
-        }
-        self.out.store(out, Ordering::Relaxed);
-        true
+        keeps
     }
 
     /// Whether nobody but this stock references its block.
