@@ -123,16 +123,21 @@ impl<S: ConfigurationSpace> Layout<'_, S> {
         self.windows[index][usize::from(window.index)] = Some(window);
     }
 
+    /// Whether something behind a bridge, or behind a bridge behind it, has no place yet.
+    fn is_missing_behind(&self, index: usize) -> bool {
+        let mut inside = self.found.iter().zip(&self.windows).enumerate();
+        inside.any(|(place, (found, windows))| {
+            found.bridge == Some(index)
+                && (windows.iter().flatten().any(|window| window.address == 0)
+                    || found.function.header == Header::Bridge && self.is_missing_behind(place))
+        })
+    }
+
     fn behind(&mut self, index: usize) {
         let address = self.found[index].function.address;
-        let empty = |window: &BaseAddress| window.address == 0;
-        let behind = |found: &Found| found.bridge == Some(index);
-        let mut inside = self.found.iter().zip(&self.windows).filter(|(found, _)| behind(found));
         // A bridge whose devices have their places was set up by the firmware; one without devices needs nothing.
-        if !inside.any(|(found, windows)| {
-            found.function.header == Header::Bridge || windows.iter().flatten().any(empty)
-        }) {
-            return self.bus(Some(index));
+        if !self.is_missing_behind(index) {
+            return;
         }
         for (range, step) in [(&mut self.room.memory, MEMORY_STEP), (&mut self.room.ports, PORTS_STEP)] {
             range.start = range.start.next_multiple_of(step).min(range.end);
@@ -213,6 +218,31 @@ mod tests {
         assert_eq!(fake.get(at(0, 1, 0), 0x1c) & 0xffff, 0x00f0, "no ports");
         assert_eq!(fake.get(at(0, 1, 0), 0x04) & 7, 7);
         assert_eq!(fake.get(at(0, 2, 0), 0x10), 0xc010_0000);
+    }
+
+    #[test]
+    fn bridges_behind_bridges_keep_what_the_firmware_gave_them() {
+        let set_up = |numbers| FakeFunction::bridge().with(0x18, numbers).with(0x20, 0xc810_c810);
+        let mut placed = FakeFunction::device(1, 1).with_bar(0, 0, 0x1000);
+        placed.registers[4] |= 0xc810_0000;
+        let fake = Fake::new([
+            (at(0, 1, 0), set_up(0x0002_0100)),
+            (at(1, 0, 0), set_up(0x0002_0201)),
+            (at(2, 0, 0), placed),
+            (at(0, 2, 0), FakeFunction::bridge().with(0x18, 0x0004_0300)),
+            (at(3, 0, 0), FakeFunction::bridge().with(0x18, 0x0004_0403)),
+            (at(4, 0, 0), FakeFunction::device(1, 2).with_bar(0, 0, 0x1000)),
+        ]);
+        let found = enumerate(&fake, 0, 255);
+        assert_eq!(found.len(), 6);
+        assert_eq!(assign(&fake, &found, &room()).1, []);
+        for bridge in [at(0, 1, 0), at(1, 0, 0)] {
+            assert_eq!(fake.get(bridge, 0x20), 0xc810_c810, "still open");
+        }
+        assert_eq!(fake.get(at(4, 0, 0), 0x10), 0xc820_0000);
+        for bridge in [at(0, 2, 0), at(3, 0, 0)] {
+            assert_eq!(fake.get(bridge, 0x20), 0xc820_c820, "passes on what got a place now");
+        }
     }
 
     #[test]
