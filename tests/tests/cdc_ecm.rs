@@ -100,6 +100,35 @@ fn the_ladder_is_climbed_step_by_step_and_ends() {
 }
 
 #[test]
+fn a_device_that_came_back_by_the_second_step_starts_at_the_first_the_next_time() {
+    let world = World::with_cdc_ecm(adapter("8153a"));
+    let before = world.run(LIMIT, async {
+        world.echo_works().await;
+        world.socket.with(|adapter, _| adapter.transfers().control)
+    });
+    world.close();
+    // The first step fails itself: the endpoint stays halted.
+    let plan = format!("bulk-out 8 stall\ncontrol {} error\nbulk-out 20 stall", before + 1);
+    let world = World::with_cdc_ecm(Config { faults: plan.parse().expect("a plan"), ..adapter("8153a") });
+    world.run(LIMIT, async {
+        world.echo_works().await;
+        for number in 0..40 {
+            world.exchange(&world.frame(number, 100), Duration::from_millis(20)).await;
+        }
+        world.echo_works().await;
+    });
+    let diary = world.close();
+    let steps = [
+        "recovery_endpoint_resets",
+        "recovery_device_resets",
+        "recovery_port_power_cycles",
+        "recovery_steps_failed",
+    ]
+    .map(|name| diary.counter(name));
+    assert_eq!(steps, [2, 1, 0, 1], "{diary:?}");
+}
+
+#[test]
 fn a_notification_that_fails_is_recovered_and_the_link_is_still_followed() {
     for action in [Action::Stall, Action::Error, Action::Babble] {
         let world = World::with_cdc_ecm(faulty("8153a", Trigger::Nth(Counted::Interrupt, 2), action.clone()));

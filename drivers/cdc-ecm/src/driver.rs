@@ -389,7 +389,7 @@ where
             Err(error) => {
                 log::warn!("{}: {} failed: {error}", self.service.device.information().path, step.name());
                 self.counters.recovery_steps_failed += 1;
-                self.ladder.fail(Fault::Control);
+                self.ladder.step_failed();
                 Ok(())
             }
         }

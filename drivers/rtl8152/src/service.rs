@@ -167,7 +167,7 @@ where
             Outcome::Recovered(step, Err(error)) if !error.is_gone() => {
                 log::warn!("{}: {} failed: {error}", self.information.driver, step.name());
                 self.counters.recovery_steps_failed += 1;
-                self.ladder.fail(Fault::Control);
+                self.ladder.step_failed();
                 Ok(None)
             }
             Outcome::Inspected(Ok((status, tally))) => {

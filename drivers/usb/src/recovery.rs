@@ -132,6 +132,11 @@ impl Ladder {
         }
     }
 
+    /// The step that was taken failed itself: the next one is for the same fault.
+    pub fn step_failed(&mut self) {
+        self.fail(self.taken.map_or(Fault::Control, |(fault, _)| fault));
+    }
+
     /// This works: if it is what failed last, the fault is overcome.
     pub fn works(&mut self, what: Fault) {
         if self.taken.is_some_and(|(fault, _)| fault == what) {
@@ -206,6 +211,19 @@ mod tests {
         // What was recovered is the receive side: this shows.
         ladder.works(Fault::Receive);
         assert_eq!(step_for(&mut ladder, Fault::Transmit), Ok(Some((Step::Endpoints, PAUSE))));
+    }
+
+    #[test]
+    fn a_step_that_fails_is_followed_by_the_next_and_progress_still_counts() {
+        let mut ladder = Ladder::new(Path::root(0, 1));
+        assert_eq!(step_for(&mut ladder, Fault::Receive), Ok(Some((Step::Endpoints, PAUSE))));
+        ladder.step_failed();
+        assert_eq!(ladder.next_step(PAUSE), Ok(Some((Step::Device, 2 * PAUSE))));
+        // That control requests work again says nothing about what failed.
+        ladder.works(Fault::Control);
+        assert_eq!(step_for(&mut ladder, Fault::Receive), Ok(Some((Step::PortPower, 4 * PAUSE))));
+        ladder.works(Fault::Receive);
+        assert_eq!(step_for(&mut ladder, Fault::Receive), Ok(Some((Step::Endpoints, PAUSE))));
     }
 
     #[test]
