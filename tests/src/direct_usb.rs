@@ -33,10 +33,9 @@ pub struct Socket<M> {
     generation: Cell<u32>,
     /// Which plug-in of the device was enumerated last.
     plugged: Cell<Option<u32>>,
+    /// Pieces of memory that the transfers of one pipe may have together: at first what one page of TRBs holds.
+    pub ring: Cell<usize>,
 }
-
-/// Pieces of memory that the transfers of one pipe may have together: what one page of TRBs holds.
-const RING: usize = 255;
 
 /// How long a control transfer takes on the bus.
 const CONTROL_TIME: Duration = Duration::from_micros(50);
@@ -51,6 +50,7 @@ impl<M: Device> Socket<M> {
             waiting: RefCell::default(),
             generation: Cell::new(0),
             plugged: Cell::new(None),
+            ring: Cell::new(255),
         })
     }
 
@@ -342,7 +342,7 @@ impl<M: Device> Pipe for DirectPipe<M> {
             return Err((TransferError::NotThere, transfer));
         }
         let pieces: usize = self.queued.iter().chain([&transfer]).map(pieces).sum();
-        if pieces > RING {
+        if pieces > self.socket.ring.get() {
             return Err((TransferError::TooLarge, transfer));
         }
         self.queued.push_back(transfer);

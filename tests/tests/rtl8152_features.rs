@@ -305,6 +305,20 @@ fn a_full_transfer_ring_makes_frames_wait_and_loses_none() {
 }
 
 #[test]
+fn a_frame_that_the_ring_never_has_room_for_is_lost_and_the_others_are_sent() {
+    let world = World::with_rtl8152(adapter("8153a"));
+    world.run(MINUTE, async {
+        world.echo_works().await;
+        world.socket.ring.set(1);
+        // Its echo has two pieces: the copied head, and the rest where it was received.
+        assert!(!world.exchange(&world.frame(1, 1514), Duration::from_secs(1)).await);
+        assert!(world.exchange(&world.frame(2, 60), Duration::from_secs(1)).await);
+    });
+    let diary = world.close();
+    assert_eq!((diary.counter("tx_dropped_lost"), diary.counter("recovery_endpoint_resets")), (1, 1));
+}
+
+#[test]
 fn a_cloned_frame_is_sent_without_touching_the_other_half() {
     with_driver(adapter("8153a"), rtl8152::Config::default(), async |world, driver| {
         let bytes = frame([2; 6], 5, 200);

@@ -83,8 +83,8 @@ where
             self.ring_full = true;
             return true;
         }
-        self.frames_per_transfer = count / 2;
-        self.frames_per_transfer > 0
+        self.frames_per_transfer = (count / 2).max(1);
+        count > 1
     }
 
     /// Puts frames that could not be sent back where they came from, as they were.
