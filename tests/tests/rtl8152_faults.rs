@@ -6,7 +6,7 @@ use lab_rtl8152::{Action, Adapter, Config, Counted, Disconnect, Trigger};
 use skiff_tests::adapter_faults::{
     LIMIT, adapter, away, climb_the_ladder, failure, faulty, faulty_at, send_until_failure, works_in_the_end,
 };
-use skiff_tests::adapter_world::{Diary, World, echo_of};
+use skiff_tests::adapter_world::{Diary, Manner, World, echo_of};
 
 /// Whether the sweep tries this misfortune at this transfer. Every transfer suffers, and everything happens, but not every
 /// pair is tried unless the environment says `SKIFF_SWEEP=full`: that takes minutes.
@@ -110,6 +110,25 @@ fn an_adapter_that_never_answers_is_given_up_with_a_reason_and_works_after_a_rep
             }
             world.echo_works().await;
         });
+        world.close();
+    }
+}
+
+#[test]
+fn bring_up_is_tried_as_often_as_configured() {
+    for attempts in 1..=3 {
+        // What comes after the version, so that the first try has two parts.
+        let faults = "start stick PLA e004 02 00".parse().expect("a plan");
+        let world = World::new(Config { faults, ..adapter("8153a") });
+        let mut config = rtl8152::Config::default();
+        config.bring_up_attempts = attempts;
+        world.employ_rtl8152(Manner::Echo, config);
+        let resets = world.run(LIMIT, async {
+            failure(&world).await;
+            world.socket.with(|adapter, _| adapter.transfers().reset)
+        });
+        // One when it was plugged in, and one between each two tries.
+        assert_eq!(resets, u64::from(attempts));
         world.close();
     }
 }

@@ -86,12 +86,11 @@ where
     pub async fn start(device: D, clock: C, memory: Memory, config: Config) -> Result<Self, Error> {
         let endpoints = choose(device.information())?;
         let registers = Registers::new(device, clock, config.register_deadline);
-        let mut attempts = config.bring_up_attempts.max(1);
+        let mut attempts_left = config.bring_up_attempts.max(1);
         let version = loop {
-            attempts -= 1;
             match read_version(&registers).await {
                 Ok(version) => break version,
-                Err(error) => prepare_another(&registers, &config, attempts, error).await?,
+                Err(error) => prepare_another(&registers, &config, &mut attempts_left, error).await?,
             }
         };
         let chip = Rc::new(Chip::new(registers, version, config));
@@ -104,8 +103,7 @@ where
             match jobs::begin(&chip, &endpoints).await {
                 Ok(begun) => break begun,
                 Err(error) => {
-                    attempts = attempts.saturating_sub(1);
-                    prepare_another(&chip.registers, &chip.config, attempts, error).await?;
+                    prepare_another(&chip.registers, &chip.config, &mut attempts_left, error).await?;
                 }
             }
         };
@@ -177,10 +175,11 @@ where
 async fn prepare_another<D: UsbDevice, C: Clock>(
     registers: &Registers<D, C>,
     config: &Config,
-    attempts_left: u32,
+    attempts_left: &mut u32,
     error: Error,
 ) -> Result<(), Error> {
-    if attempts_left == 0 || !error.is_transient() {
+    *attempts_left = attempts_left.saturating_sub(1);
+    if *attempts_left == 0 || !error.is_transient() {
         return Err(error);
     }
     log::warn!("{}: bring-up failed: {error}; trying again", registers.device.information());
