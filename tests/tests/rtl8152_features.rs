@@ -6,7 +6,7 @@ use std::rc::Rc;
 use etherparse::PacketBuilder;
 use hal::network::{Event, NetworkDevice};
 use hal::time::{Duration, sleep};
-use lab_rtl8152::{Adapter, Config};
+use lab_rtl8152::{Adapter, Config, LinkSpeed};
 use netbuf::{ChecksumStatus, NetBuf, Queue};
 use rtl8152::{Coalescing, Filter, Rtl8152};
 use skiff_tests::adapter_faults::adapter;
@@ -218,6 +218,28 @@ fn the_filter_passes_what_it_should() {
 }
 
 #[test]
+fn a_filter_chosen_during_a_recovery_is_in_force_after_it() {
+    for tenths in 0..160 {
+        let faults = "bulk-out 1 stall".parse().expect("a plan");
+        with_driver(
+            Config { faults, ..adapter("8153a") },
+            rtl8152::Config::default(),
+            async |world, driver| {
+                transmit(world, driver, buffer(world, &frame(FAR, 0, 80))).await;
+                work(world, driver, Duration::from_micros(100 * tenths)).await;
+                driver.set_filter(Filter::Promiscuous);
+                work(world, driver, Duration::from_millis(50)).await;
+                assert_eq!(driver.driver_counters().recovery_endpoint_resets, 1);
+                let stranger = [2, 0, 0, 0, 0, 0x77];
+                world.socket.with(|adapter, now| adapter.receive_frame(&frame(stranger, 0, 80), now));
+                let passed = work(world, driver, Duration::from_millis(5)).await.len();
+                assert_eq!(passed, 1, "chosen {tenths} tenths of a millisecond later");
+            },
+        );
+    }
+}
+
+#[test]
 fn a_configured_address_is_the_one_that_the_filter_knows() {
     let mut choices = rtl8152::Config::default();
     choices.mac_address = Some([2, 0, 0, 0, 0x12, 0x34]);
@@ -316,6 +338,46 @@ fn a_frame_that_the_ring_never_has_room_for_is_lost_and_the_others_are_sent() {
     });
     let diary = world.close();
     assert_eq!((diary.counter("tx_dropped_lost"), diary.counter("recovery_endpoint_resets")), (1, 1));
+}
+
+/// Nothing is found out by looking at the hardware every now and then.
+fn without_inspections() -> rtl8152::Config {
+    let mut choices = rtl8152::Config::default();
+    choices.inspection_interval = Duration::from_secs(3600);
+    choices
+}
+
+#[test]
+fn frames_that_waited_for_the_interrupt_endpoint_to_be_reset_are_asked_for() {
+    let faults = "interrupt 3 stall".parse().expect("a plan");
+    with_driver(Config { faults, ..adapter("8153a") }, without_inspections(), async |world, driver| {
+        world.socket.with(|adapter, now| adapter.set_cable(None, now));
+        work(world, driver, Duration::from_millis(1)).await;
+        assert_eq!(driver.driver_counters().recovery_interrupt_endpoint, 1);
+        let mut frames = Queue::new();
+        frames.push_back(buffer(world, &frame(FAR, 0, 80)));
+        driver.transmit(&mut frames).expect("the adapter works");
+        assert_eq!(frames.len(), 1, "there is no pipe to send it with");
+        assert_eq!(driver.receive(&mut Queue::new(), 8).await, Ok(Event::Progress));
+        driver.transmit(&mut frames).expect("the adapter works");
+        assert!(frames.is_empty());
+    });
+}
+
+#[test]
+fn link_events_come_after_the_interrupt_endpoint_and_another_failed_at_once() {
+    let faults = "interrupt 3 stall\nbulk-out 1 stall".parse().expect("a plan");
+    with_driver(Config { faults, ..adapter("8153a") }, without_inspections(), async |world, driver| {
+        world.socket.with(|adapter, now| adapter.set_cable(None, now));
+        transmit(world, driver, buffer(world, &frame(FAR, 0, 80))).await;
+        work(world, driver, Duration::from_secs(1)).await;
+        let counters = driver.driver_counters();
+        assert_eq!((counters.recovery_endpoint_resets, counters.recovery_interrupt_endpoint), (1, 1));
+        assert_eq!(counters.link_downs, 1);
+        world.socket.with(|adapter, now| adapter.set_cable(Some(LinkSpeed::M1000), now));
+        work(world, driver, Duration::from_secs(1)).await;
+        assert_eq!(driver.driver_counters().link_ups, 2);
+    });
 }
 
 #[test]

@@ -141,7 +141,11 @@ where
             Step::PortPower => self.counters.recovery_port_power_cycles += 1,
         }
         self.aggregate = None;
-        self.events.forget();
+        // A step that succeeds sets the filter.
+        self.filter_changed = false;
+        if step != Step::Endpoints {
+            self.events.forget();
+        }
         jobs::recover(self.chip.clone(), self.pipes.take(), self.endpoints, step, pause)
     }
 
@@ -159,9 +163,7 @@ where
         match finished.outcome {
             Outcome::Link(Ok(status)) => Ok(self.link_served(status)),
             Outcome::Recovered(_, Ok(status)) => {
-                self.filter_changed = false;
                 self.inspection.stalls = 0;
-                // A step of recovery interrupted the traffic: the network layer hears of both edges.
                 Ok(self.link_served(status))
             }
             Outcome::Recovered(step, Err(error)) if !error.is_gone() => {
@@ -174,7 +176,10 @@ where
                 self.inspected(status, tally);
                 Ok(None)
             }
-            Outcome::InterruptRecovered(outcome) => self.events.recovered(outcome).map(|()| None),
+            // Room came free: the job had the other pipes, too.
+            Outcome::InterruptRecovered(outcome) => {
+                self.events.recovered(outcome).map(|()| Some(Event::Progress))
+            }
             Outcome::Filtered(Ok(())) => Ok(None),
             Outcome::Link(Err(error))
             | Outcome::Recovered(_, Err(error))
