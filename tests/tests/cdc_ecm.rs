@@ -129,6 +129,34 @@ fn a_device_that_came_back_by_the_second_step_starts_at_the_first_the_next_time(
 }
 
 #[test]
+fn a_device_that_was_reset_and_does_not_tell_has_a_link_as_at_first() {
+    let world = World::with_cdc_ecm(adapter("8153a"));
+    let before = world.run(LIMIT, async {
+        world.echo_works().await;
+        world.socket.with(|adapter, _| adapter.transfers())
+    });
+    world.close();
+    // A transmit transfer hangs, and the first step against it fails itself. After the cable was pulled, what the device
+    // tells comes cut short.
+    let mut plan =
+        format!("bulk-out {} timeout\ncontrol {} error\n", before.bulk_out + 1, before.control + 1);
+    (before.interrupt + 2..before.interrupt + 20)
+        .for_each(|number| plan.push_str(&format!("interrupt {number} short 0\n")));
+    let world = World::with_cdc_ecm(Config { faults: plan.parse().expect("a plan"), ..adapter("8153a") });
+    world.run(LIMIT, async {
+        world.echo_works().await;
+        assert!(!world.exchange(&world.frame(1, 100), Duration::from_millis(20)).await);
+        world.socket.with(|adapter, now| adapter.set_cable(None, now));
+        sleep(&*world.clock, Duration::from_secs(1)).await;
+        assert_eq!(world.diary.borrow().links.last(), Some(&None));
+        world.socket.with(|adapter, now| adapter.set_cable(Some(LinkSpeed::M1000), now));
+        world.echo_works().await;
+    });
+    let diary = world.close();
+    assert_eq!((diary.counter("recovery_device_resets"), diary.failures), (1, Vec::new()));
+}
+
+#[test]
 fn a_notification_that_fails_is_recovered_and_the_link_is_still_followed() {
     for action in [Action::Stall, Action::Error, Action::Babble] {
         let world = World::with_cdc_ecm(faulty("8153a", Trigger::Nth(Counted::Interrupt, 2), action.clone()));

@@ -143,15 +143,7 @@ impl<D: UsbDevice, C: Clock> Service<D, C> {
         recovery::recover(&mut pipes.transmit, &self.clock)
             .await
             .map_err(failed("resetting the bulk OUT pipe"))?;
-        recovery::recover(&mut pipes.receive, &self.clock)
-            .await
-            .map_err(failed("resetting the bulk IN pipe"))?;
-        if let Some(notification) = &mut pipes.notification {
-            recovery::recover(notification, &self.clock)
-                .await
-                .map_err(failed("resetting the interrupt IN pipe"))?;
-        }
-        Ok(())
+        recovery::recover(&mut pipes.receive, &self.clock).await.map_err(failed("resetting the bulk IN pipe"))
     }
 
     /// Second and third step: the device is reset, or its power cycled, and brought up anew.
@@ -362,7 +354,11 @@ where
                 Step::Device => self.counters.recovery_device_resets += 1,
                 Step::PortPower => self.counters.recovery_port_power_cycles += 1,
             }
-            self.notifications.iter_mut().for_each(Listener::forget);
+            if step != Step::Endpoints {
+                self.notifications.iter_mut().for_each(Listener::forget);
+                // As at first: it tells anew, or never.
+                self.link_up = true;
+            }
             return Ok(Some(recover(service, self.pipes.take(), step, pause)));
         }
         if self.notifications.as_ref().is_some_and(Listener::wants_recovery)
