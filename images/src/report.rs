@@ -8,6 +8,9 @@ use serde_json::{Map, Value, json};
 
 use crate::statistics::Summary;
 
+/// Counters of which nothing is the best news: what echoes cost in copies and in memory.
+const SHOWN_AT_ZERO: [&str; 2] = ["allocations", "payload_bytes_copied"];
+
 /// What a run showed.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -148,10 +151,10 @@ impl fmt::Display for Report {
         writeln!(formatter, "memory        {used} used of {} MiB", self.memory)?;
         for (interface, counters) in &self.counters {
             let mut label = format!("{interface:<13}");
-            // Several to a line; what never happened is left out.
+            // Several to a line; what never happened is left out, unless that is what matters.
             let shown: Vec<String> = counters
                 .iter()
-                .filter(|(_, value)| **value != 0)
+                .filter(|(name, value)| **value != 0 || SHOWN_AT_ZERO.contains(&name.as_str()))
                 .map(|(name, value)| format!("{name} {}", grouped(*value)))
                 .collect();
             for line in shown.chunks(4) {

@@ -4,7 +4,10 @@
 //! sake of the reader only, and counting is a plain load and store.
 
 use core::fmt;
+use core::ops::{AddAssign, Sub};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use netbuf::Memory;
 
 /// A number that its one writer raises and everybody may read.
 #[derive(Debug, Default)]
@@ -75,10 +78,14 @@ counters! {
     reassembled,
     /// ICMP errors that reassembly sent.
     icmp_errors,
-    /// Calls to the page allocator while frames were handled.
+    /// Calls to the page allocator while frames were handled here, and not by the protocol stack.
     allocations,
-    /// Payload bytes that the processor copied while frames were handled.
+    /// Payload bytes that the processor copied while frames were handled here, and not by the protocol stack.
     payload_bytes_copied,
+    /// Calls to the page allocator for frames on their way to the protocol stack.
+    stack_allocations,
+    /// Bytes copied of frames on their way to the protocol stack, which wants each in one piece.
+    stack_bytes_copied,
 }
 
 /// Defines `DropReason` with the name that each has on the console.
@@ -219,6 +226,39 @@ impl fmt::Display for Counters {
             shown += 1;
         });
         result
+    }
+}
+
+/// What packet memory did for frames.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Effort {
+    /// Calls to the page allocator.
+    pub allocations: u64,
+    pub bytes_copied: u64,
+}
+
+impl Effort {
+    /// Since the start.
+    pub fn so_far(memory: &Memory) -> Self {
+        Self { allocations: memory.allocator_calls(), bytes_copied: memory.copied_bytes() }
+    }
+}
+
+impl Sub for Effort {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self {
+            allocations: self.allocations - other.allocations,
+            bytes_copied: self.bytes_copied - other.bytes_copied,
+        }
+    }
+}
+
+impl AddAssign for Effort {
+    fn add_assign(&mut self, other: Self) {
+        self.allocations += other.allocations;
+        self.bytes_copied += other.bytes_copied;
     }
 }
 

@@ -30,7 +30,7 @@ use zerocopy::byteorder::network_endian::U16;
 
 use super::configuration::{Addressing, Configuration};
 use super::conflict::{Action, Detector};
-use super::counters::DropReason;
+use super::counters::{DropReason, Effort};
 use super::receive::{Next, Receiver, Surroundings};
 use super::stack::{self, Stack};
 use super::table::{Entry, Table};
@@ -342,7 +342,9 @@ impl<'e, C: Clock> Interface<'e, C> {
 
     fn handle_frames(&mut self, now: Instant) {
         let counters = self.entry.counters.clone();
-        let before = (self.environment.memory.allocator_calls(), self.environment.memory.copied_bytes());
+        let memory = &self.environment.memory;
+        let before = Effort::so_far(memory);
+        let mut of_stack = Effort::default();
         let held_before = self.receiver.deadline();
         let dhcp = self.stack.uses_dhcp();
         let (mut frames, mut bytes) = (0, 0);
@@ -362,7 +364,10 @@ impl<'e, C: Clock> Interface<'e, C> {
                 Ok(Next::Stack(frame)) => {
                     counters.stack_frames.count();
                     self.unsettled = true;
-                    self.stack.receive(frame)
+                    let before = Effort::so_far(memory);
+                    let result = self.stack.receive(frame);
+                    of_stack += Effort::so_far(memory) - before;
+                    result
                 }
                 Err(reason) => {
                     // A conflict may want a defence; it shows up as a dropped ARP packet.
@@ -378,9 +383,11 @@ impl<'e, C: Clock> Interface<'e, C> {
         counters.rx_frames.add(frames);
         counters.rx_bytes.add(bytes);
         self.frames_in_turn += frames as usize;
-        let after = (self.environment.memory.allocator_calls(), self.environment.memory.copied_bytes());
-        counters.allocations.add(after.0 - before.0);
-        counters.payload_bytes_copied.add(after.1 - before.1);
+        let own = Effort::so_far(memory) - before - of_stack;
+        counters.allocations.add(own.allocations);
+        counters.payload_bytes_copied.add(own.bytes_copied);
+        counters.stack_allocations.add(of_stack.allocations);
+        counters.stack_bytes_copied.add(of_stack.bytes_copied);
         self.unsettled |= self.receiver.deadline() != held_before || self.report_at.is_none();
     }
 

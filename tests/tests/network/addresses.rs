@@ -210,6 +210,20 @@ fn an_address_is_leased_by_dhcp() {
     assert!(ready.contains(" address=10.0.0.2 prefix=24 gateway=10.0.0.1 "), "{ready}");
 }
 
+/// The protocol stack wants every frame in one piece; that is nothing that an echo costs.
+#[test]
+fn what_the_answers_of_a_dhcp_server_cost_is_not_counted_as_the_cost_of_echoes() {
+    let bench = Bench::new(Configuration::default());
+    bench.cable.linear.set(Some(128));
+    lease(&bench);
+    bench.cable.sent();
+    let request = Request { payload: vec![3; 1400], ..Request::default() };
+    Reply::only(&bench.exchange(request.frame()));
+    let counters = bench.counters();
+    assert_eq!((counters.payload_bytes_copied.get(), counters.allocations.get()), (0, 0), "{counters}");
+    assert!(counters.stack_bytes_copied.get() > 0 && counters.stack_frames.get() == 2, "{counters}");
+}
+
 #[test]
 fn a_lost_discovery_is_repeated_soon() {
     let bench = Bench::new(Configuration::default());
