@@ -181,6 +181,8 @@ impl<'e, C: Clock> Interface<'e, C> {
             addressing: configuration.addressing(&entry.name),
             receiver: Receiver::new(station, configuration, entry.counters.clone(), now),
             stack: Stack::new(&environment.memory, station, mtu, seed, now),
+            // The counters are older than a device that was plugged in again.
+            first_reply_seen: entry.counters.echo_replies.get() != 0,
             entry,
             detector: None,
             gateway: None,
@@ -193,7 +195,6 @@ impl<'e, C: Clock> Interface<'e, C> {
             reported_stamp: 0,
             link: false,
             reported_ready: None,
-            first_reply_seen: false,
             task_known: false,
             frames_in_turn: 0,
         }

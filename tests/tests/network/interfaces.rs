@@ -90,6 +90,7 @@ fn a_device_that_comes_back_has_its_address_again() {
     }
     Reply::only(&bench.exchange(Request::default().frame()));
     assert_eq!(bench.table.entries().len(), 1);
+    assert_eq!(bench.reported("first-reply "), 1, "there is one first reply");
 }
 
 #[test]
