@@ -5,15 +5,19 @@ use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::ops::Range;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use object::{Object, ObjectSymbol};
 
+use crate::folder::Folder;
+
 /// Places of x86-64 registers in GDB's packet of all registers, in units of eight bytes.
 const RSP: usize = 7;
 const RIP: usize = 16;
+
+/// Name of the socket in its folder.
+const SOCKET: &str = "gdb";
 
 /// How long QEMU may take to open its socket: generous, only against a hang.
 const OPENING_LIMIT: Duration = Duration::from_secs(30);
@@ -23,39 +27,10 @@ pub struct Debugger {
     socket: UnixStream,
 }
 
-/// A folder for the socket, removed with everything in it when dropped.
-pub struct SocketFolder(PathBuf);
-
-impl SocketFolder {
-    /// Makes one.
-    ///
-    /// # Errors
-    ///
-    /// Of the system.
-    pub fn new() -> io::Result<Self> {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("skiff-debugger-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.0.join("gdb")
-    }
-
-    /// The arguments that make QEMU listen there.
-    #[must_use]
-    pub fn qemu_arguments(&self) -> Vec<String> {
-        vec!["-gdb".into(), format!("unix:{},server=on,wait=off", self.socket().display())]
-    }
-}
-
-impl Drop for SocketFolder {
-    fn drop(&mut self) {
-        // Nothing is lost when it stays.
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// The arguments that make QEMU listen for a debugger, in a folder for its socket.
+#[must_use]
+pub fn qemu_arguments(folder: &Folder) -> Vec<String> {
+    vec!["-gdb".into(), format!("unix:{},server=on,wait=off", folder.file(SOCKET))]
 }
 
 impl Debugger {
@@ -64,10 +39,10 @@ impl Debugger {
     /// # Errors
     ///
     /// Of the system.
-    pub fn attach(folder: &SocketFolder) -> io::Result<Self> {
+    pub fn attach(folder: &Folder) -> io::Result<Self> {
         let deadline = Instant::now() + OPENING_LIMIT;
         let socket = loop {
-            match UnixStream::connect(folder.socket()) {
+            match UnixStream::connect(folder.file(SOCKET)) {
                 Ok(socket) => break socket,
                 Err(error) if Instant::now() >= deadline => return Err(error),
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),

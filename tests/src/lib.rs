@@ -8,6 +8,7 @@ pub mod adapter_world;
 pub mod command;
 pub mod debugger;
 pub mod direct_usb;
+pub mod folder;
 pub mod guest;
 pub mod namespace;
 pub mod virtual_time;

@@ -7,7 +7,8 @@ use images::guest::{GuestConfiguration, MachineType};
 use images::nic::Nic;
 use images::wired::WiredGuest;
 use serde_json::json;
-use skiff_tests::debugger::{Debugger, SocketFolder, function_address};
+use skiff_tests::debugger::{self, Debugger, function_address};
+use skiff_tests::folder::Folder;
 use skiff_tests::guest::{boot, configuration, image, ping};
 
 const END_LIMIT: Duration = Duration::from_secs(60);
@@ -28,11 +29,11 @@ fn the_power_button_switches_off_both_machines_after_the_last_words() {
 }
 
 /// Boots an image that ends QEMU on a bug, provokes one, and returns what is then told about it.
-fn obituary_after(provoke: impl FnOnce(&mut WiredGuest, &SocketFolder)) -> String {
-    let folder = SocketFolder::new().unwrap();
+fn obituary_after(provoke: impl FnOnce(&mut WiredGuest, &Folder)) -> String {
+    let folder = Folder::new("debugger");
     let mut configuration = configuration(&[Nic::Virtio]);
     configuration.command_line = "panic=exit".into();
-    configuration.extra_arguments = folder.qemu_arguments();
+    configuration.extra_arguments = debugger::qemu_arguments(&folder);
     let mut guest = boot(&configuration);
     ping(&mut guest, 3, 56, 1);
     provoke(&mut guest, &folder);
