@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::dongle_command::DongleArguments;
 use crate::guest::MachineType;
@@ -11,6 +11,9 @@ use crate::image::Drivers;
 use crate::nic::Nic;
 use crate::oracle::OracleArguments;
 use crate::passed_through::{PciAddress, UsbHost};
+
+/// What a guest is left up for, and not pinged.
+const HELD: &str = "held";
 
 /// The end of every command's help.
 macro_rules! exit_status {
@@ -72,43 +75,47 @@ pub enum CommandArguments {
 
 /// Arguments of `skiff run`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = exit_status!())]
+#[command(
+    after_help = exit_status!(),
+    group(ArgGroup::new(HELD).args(["tap", "usb_host", "usb_controller", "interactive"]).multiple(true)),
+)]
 pub struct RunArguments {
     /// Network card of the guest, rtl8153 when nothing is said; give it several times for several cards
     #[arg(long, value_enum, value_name = "NIC")]
     pub nic: Vec<Nic>,
     /// Number of pings to each card
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, conflicts_with = HELD)]
     pub count: u64,
     /// Bytes of data in each ping, at most 65507
-    #[arg(long, default_value_t = 56, value_parser = clap::value_parser!(u16).range(..=65507))]
+    #[arg(long, default_value_t = 56, conflicts_with = HELD, value_parser = clap::value_parser!(u16).range(..=65507))]
     pub size: u16,
     /// Time from one ping to the next: 100ms, 1s, ...
-    #[arg(long, default_value = "100ms", value_parser = parse_duration)]
+    #[arg(long, default_value = "100ms", conflicts_with = HELD, value_parser = parse_duration)]
     pub interval: Duration,
     /// Ping as fast as answers come back, 32 under way at once
-    #[arg(long, conflicts_with = "interval")]
+    #[arg(long, conflicts_with_all = ["interval", HELD])]
     pub flood: bool,
     /// Attach the card to this tap interface and ping nothing: prints `ready: ADDRESS` and waits
     ///
-    /// A tap that does not exist is made, by root, and goes when the guest goes. Several cards need a tap each.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["count", "size", "interval", "flood"])]
+    /// A tap that does not exist is made, by root, and goes when the guest goes. Several cards need a tap each, and those
+    /// have to exist.
+    #[arg(long, value_name = "NAME")]
     pub tap: Vec<String>,
     /// Hand this USB adapter of this machine to the guest: VENDOR:PRODUCT (0bda:8153) or BUS.PORT (2.1)
     ///
     /// Like --tap it pings nothing: prints `ready: ADDRESS` and waits. The image asks DHCP on the real network, or takes
     /// its address from --cmdline.
-    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["count", "size", "interval", "flood"])]
+    #[arg(long, value_name = "DEVICE")]
     pub usb_host: Vec<UsbHost>,
     /// Hand a whole USB controller of this machine to the guest, by vfio-pci: faster than a single adapter
-    #[arg(long, value_name = "PCI-ADDRESS", conflicts_with_all = ["count", "size", "interval", "flood"])]
+    #[arg(long, value_name = "PCI-ADDRESS")]
     pub usb_controller: Vec<PciAddress>,
     /// How long the guest may take to get its address; 30s when nothing is said, and with --tap, --usb-host,
     /// --usb-controller or --interactive as long as it likes
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub wait: Option<Duration>,
     /// With --tap, --usb-host, --usb-controller or --interactive: end after this time; without it on Ctrl-C or when the guest stops
-    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long = "for", value_name = "TIME", requires = HELD, value_parser = parse_duration)]
     pub duration: Option<Duration>,
     /// Memory of the guest in MiB, at least 8
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(8..))]

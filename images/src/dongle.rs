@@ -16,6 +16,8 @@ use lab_usbredir::ProtocolError;
 use lab_usbredir::serve::{End, Input, Inputs, Surroundings};
 use lab_wire::{Cable, FrameReceiver, FrameSender};
 
+use crate::output;
+
 /// How the program names itself to QEMU.
 pub const PROGRAM: &str = concat!("skiff ", env!("CARGO_PKG_VERSION"));
 
@@ -96,7 +98,7 @@ impl Surroundings<Adapter> for Outside {
     fn protocol_error(&mut self, error: ProtocolError) {
         if self.complaints > 0 {
             self.complaints -= 1;
-            eprintln!("virtual adapter: {error}");
+            output::note(format_args!("virtual adapter: {error}"));
         }
     }
 }

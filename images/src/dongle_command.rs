@@ -17,6 +17,7 @@ use lab_wire::{Cable, Host, HostConfiguration};
 use crate::arguments::exit_status;
 use crate::dongle::{AccessLog, Dongle};
 use crate::error::Error;
+use crate::output;
 use crate::tap;
 
 /// How long the built-in host is served before it looks whether its cable is still there.
@@ -193,7 +194,7 @@ pub fn run(arguments: &DongleArguments) -> Result<(), Error> {
     let mut dongle = dongle.map_err(|error| Error::Usage(error.to_string()))?;
     let listener = Listener::bind(&arguments.listen)?;
     let remote = dongle.remote();
-    println!("{} at {}", arguments.version, arguments.listen.display());
+    output::line(format_args!("{} at {}", arguments.version, arguments.listen.display()));
     thread::spawn(move || {
         for stream in listener.socket.incoming().flatten() {
             if !remote.connect(stream) {
@@ -202,11 +203,11 @@ pub fn run(arguments: &DongleArguments) -> Result<(), Error> {
         }
     });
     while let Some(stream) = dongle.wait_for_guest() {
-        println!("a guest connects");
+        output::line("a guest connects");
         match dongle.serve(stream) {
-            End::GuestLeft => println!("the guest has left"),
-            End::Protocol(error) => println!("the guest is cut off: {error}"),
-            End::Socket(error) => println!("the guest's socket failed: {error}"),
+            End::GuestLeft => output::line("the guest has left"),
+            End::Protocol(error) => output::line(format_args!("the guest is cut off: {error}")),
+            End::Socket(error) => output::line(format_args!("the guest's socket failed: {error}")),
             _ => {}
         }
     }

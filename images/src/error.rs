@@ -24,6 +24,8 @@ pub enum Error {
         /// How the user gets it.
         remedy: String,
     },
+    /// QEMU ended before the guest said anything; what is known about it.
+    NoGuest(String),
     /// The guest ended before it should; what is known about it.
     GuestDied(String),
     /// The guest runs, and not every network card of it has an address.
@@ -78,6 +80,7 @@ impl Error {
             Self::Build(_)
             | Self::Elf { .. }
             | Self::Missing { .. }
+            | Self::NoGuest(_)
             | Self::Monitor(_)
             | Self::System { .. } => exit_status::NOT_STARTED,
         }
@@ -101,6 +104,7 @@ impl fmt::Display for Error {
             Self::Build(messages) => write!(formatter, "the build failed:\n{messages}"),
             Self::Elf { path, problem } => write!(formatter, "{}: {problem}", path.display()),
             Self::Missing { program, remedy } => write!(formatter, "{program} is missing: {remedy}"),
+            Self::NoGuest(report) => write!(formatter, "QEMU could not start the guest.\n{report}"),
             Self::GuestDied(report) => write!(formatter, "the guest died.\n{report}"),
             Self::NoAddress { why, console } => {
                 write!(formatter, "the guest got no address: {why}.\n{}", last_words(console))

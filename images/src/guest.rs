@@ -5,6 +5,7 @@
 //! orderly stop, its parent-death signal when we are killed, and `-no-reboot` when the guest resets.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::iter;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use crate::dongle::Remote;
 use crate::error::Error;
 use crate::image::Image;
 use crate::nic::{self, Descriptors, Slot};
+use crate::output;
 use crate::qemu::{Firmware, MachineLock, Monitor, Qemu};
 use crate::readiness::Cards;
 use crate::symbols;
@@ -33,6 +35,9 @@ pub const SHOWN_LINES: usize = 30;
 
 /// A limit that no wait reaches.
 pub const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// How long the last lines of a QEMU that has ended may take: generous, their end is seen.
+const LAST_LINES_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often the power button is pressed until the guest feels it.
 const PRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -279,7 +284,7 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// [`Error::GuestDied`] when QEMU ends, [`Error::GuestStalled`] after `limit`.
+    /// [`Error::NoGuest`] or [`Error::GuestDied`] when QEMU ends, [`Error::GuestStalled`] after `limit`.
     pub fn wait_until(
         &mut self,
         waiting_for: &str,
@@ -299,7 +304,7 @@ impl Guest {
                 return Ok(());
             }
             if ended {
-                return Err(Error::GuestDied(self.obituary()));
+                return Err(self.death());
             }
             if Instant::now() >= deadline {
                 let console = self.transcript().last_lines(SHOWN_LINES);
@@ -335,7 +340,8 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// [`Error::GuestDied`] when the guest ends for another reason, [`Error::GuestStalled`] when it does not end.
+    /// [`Error::NoGuest`] or [`Error::GuestDied`] when the guest ends for another reason, [`Error::GuestStalled`] when it
+    /// does not end.
     pub fn shut_down(&mut self, limit: Duration, between: &mut dyn FnMut()) -> Result<(), Error> {
         let deadline = Instant::now() + limit;
         let mut next_press = Instant::now();
@@ -356,7 +362,7 @@ impl Guest {
         if self.transcript.exit_reason.as_deref() == Some("power-button") {
             Ok(())
         } else {
-            Err(Error::GuestDied(self.obituary()))
+            Err(self.death())
         }
     }
 
@@ -382,14 +388,22 @@ impl Guest {
 
     /// After QEMU's end: the console lines still on their way.
     fn read_to_the_end(&mut self) {
-        while let Ok((seen, line)) = self.console.recv_timeout(Duration::from_secs(5)) {
+        while let Ok((seen, line)) = self.console.recv_timeout(LAST_LINES_LIMIT) {
             self.take_line(&line, seen);
         }
     }
 
+    /// After QEMU's end, which nobody asked for: what it was.
+    pub fn death(&mut self) -> Error {
+        self.read_to_the_end();
+        let began = self.transcript.lines().next().is_some();
+        let obituary = self.obituary();
+        if began { Error::GuestDied(obituary) } else { Error::NoGuest(obituary) }
+    }
+
     fn take_line(&mut self, line: &str, seen: Instant) {
         if self.echo_console {
-            println!("{line}");
+            output::line(line);
         }
         self.transcript.add(line, seen);
     }
@@ -402,7 +416,10 @@ impl Guest {
         if let Some(failure) = symbols::explain(&self.unstripped, &self.transcript.failure) {
             text.push_str(&failure);
         }
-        let complaints: Vec<String> = self.complaints.try_iter().map(|(_, line)| line).collect();
+        // After its end the last of them may still be on their way.
+        let patience = if self.exit_status().is_some() { LAST_LINES_LIMIT } else { Duration::ZERO };
+        let complaints = iter::from_fn(|| self.complaints.recv_timeout(patience).ok());
+        let complaints: Vec<String> = complaints.map(|(_, line)| line).collect();
         if !complaints.is_empty() {
             text.push_str(&format!("QEMU said:\n    {}\n", complaints.join("\n    ")));
         }

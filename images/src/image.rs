@@ -108,10 +108,15 @@ pub fn build_application(application: &str, drivers: Drivers) -> Result<Image, E
             },
             _ => Error::System { action: "cannot run cargo".into(), source },
         })?;
-    let mut messages = String::new();
+    let (mut messages, mut compiles) = (String::new(), false);
     if let Some(stderr) = child.stderr.take() {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            progress.update(format!("building the image:{}", line.trim_end()));
+            // Cargo names what it compiles; where nobody watches, a minute without a word would look like a hang.
+            if !compiles && line.trim_start().starts_with("Compiling ") {
+                progress.say("building the image".into());
+                compiles = true;
+            }
+            progress.update(format!("building the image: {}", line.trim()));
             messages.push_str(&line);
             messages.push('\n');
         }
@@ -170,8 +175,9 @@ pub fn write(out: &Path, drivers: Drivers, command_line: &str) -> Result<Image, 
     let write = |to: &Path, bytes: &[u8]| {
         fs::write(to, bytes).map_err(Error::system(format!("cannot write {}", to.display())))
     };
-    write(&debug, &elf)?;
+    // In this order: where the first cannot be written, nothing is left behind.
     write(out, &stripped)?;
+    write(&debug, &elf)?;
     Ok(Image { stripped: out.to_path_buf(), unstripped: debug, bytes: stripped.len() as u64 })
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use skiff_images::arguments::{Arguments, CommandArguments, ImageArguments, RunArguments};
 use skiff_images::error::exit_status;
-use skiff_images::{Error, bench, dongle_command, image, oracle, report, run};
+use skiff_images::{Error, bench, dongle_command, image, oracle, output, report, run};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Some(CommandArguments::Run(arguments)) => do_run(&arguments),
         Some(CommandArguments::Image(arguments)) => do_image(&arguments),
         Some(CommandArguments::Bench(arguments)) => bench::bench(&arguments).map(|text| {
-            print!("{text}");
+            output::line(text.trim_end());
             exit_status::DONE
         }),
         Some(CommandArguments::Oracle(arguments)) => {
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         }
     };
     let status = result.unwrap_or_else(|error| {
-        eprintln!("skiff: {error}");
+        output::note(&error);
         error.exit_status()
     });
     ExitCode::from(status)
@@ -36,16 +36,18 @@ fn do_run(arguments: &RunArguments) -> Result<u8, Error> {
     let outcome = run::run(arguments)?;
     let answered = outcome.report.as_ref().is_some_and(report::Report::all_answered);
     match &outcome.report {
-        Some(report) if arguments.json => println!("{}", report.to_json()),
-        Some(report) => print!("{report}"),
+        Some(report) if arguments.json => output::line(report.to_json()),
+        Some(report) => output::line(report.to_string().trim_end()),
         None => {}
     }
     match &outcome.failure {
         Some(failure) => {
-            eprintln!("skiff: {failure}");
-            // It was started.
-            let without_address = matches!(failure, Error::NoAddress { .. });
-            Ok(if without_address { exit_status::NO_ADDRESS } else { exit_status::LOST })
+            output::note(failure);
+            Ok(match failure {
+                Error::NoGuest(_) | Error::NoAddress { .. } => failure.exit_status(),
+                // It was started.
+                _ => exit_status::LOST,
+            })
         }
         None => Ok(if answered { exit_status::DONE } else { exit_status::LOST }),
     }
@@ -53,11 +55,11 @@ fn do_run(arguments: &RunArguments) -> Result<u8, Error> {
 
 fn do_image(arguments: &ImageArguments) -> Result<u8, Error> {
     let image = image::write(&arguments.out, arguments.drivers, &arguments.cmdline)?;
-    println!(
+    output::line(format_args!(
         "{}: {} bytes; with symbols: {}",
         image.stripped.display(),
         report::grouped(image.bytes),
         image.unstripped.display()
-    );
+    ));
     Ok(exit_status::DONE)
 }

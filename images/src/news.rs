@@ -1,15 +1,16 @@
 //! What whoever holds a guest is told of it as it happens: its addresses, and links that go and come back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 
 use crate::console::Transcript;
+use crate::output;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
-    /// An interface answers at an address that was not named before.
+    /// An interface answers at another address than before, or at its first one.
     Ready(Ipv4Addr),
     /// The link of an interface that was ready went, or came back.
     Link {
@@ -36,8 +37,9 @@ impl fmt::Display for Item {
 /// What was told so far.
 #[derive(Debug, Default)]
 pub struct News {
-    addresses: BTreeSet<Ipv4Addr>,
-    /// Whether each interface that has been ready had a link at the last look.
+    /// The address of each interface that has been ready.
+    addresses: BTreeMap<String, Ipv4Addr>,
+    /// Whether each had a link at the last look.
     links: BTreeMap<String, bool>,
 }
 
@@ -47,7 +49,7 @@ impl News {
         let mut items = Vec::new();
         for ready in &transcript.ready {
             let (interface, address) = (&ready.interface, ready.address);
-            if self.addresses.insert(address) {
+            if self.addresses.insert(interface.clone(), address) != Some(address) {
                 items.push(Item::Ready(address));
             }
             let up = transcript.interfaces.get(interface).is_some_and(|state| state.link);
@@ -63,8 +65,8 @@ impl News {
     pub fn tell(&mut self, transcript: &Transcript) {
         for item in self.since_last_look(transcript) {
             match item {
-                Item::Ready(_) => println!("{item}"),
-                Item::Link { .. } => eprintln!("skiff: {item}"),
+                Item::Ready(_) => output::line(&item),
+                Item::Link { .. } => output::note(&item),
             }
         }
     }
@@ -93,5 +95,6 @@ mod tests {
         assert_eq!(after("@skiff address interface=eth0 address=10.0.0.2 prefix=24"), nothing);
         // Another network behind the same link.
         assert_eq!(after(&ready.replace("10.0.0.2", "10.0.7.9")), ["ready: 10.0.7.9"]);
+        assert_eq!(after(ready), ["ready: 10.0.0.2"], "back again");
     }
 }

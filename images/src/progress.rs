@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::output;
+
 /// A line with a spinner on standard error, gone when the work is done. Silent when standard error is no terminal, but for
 /// [`Progress::say`].
 pub struct Progress(ProgressBar);
@@ -22,7 +24,7 @@ impl Progress {
     /// What is to be known even where there is no terminal: there it is written to standard error, a line each time.
     pub fn say(&self, message: String) {
         if self.0.is_hidden() {
-            eprintln!("skiff: {message}");
+            output::note(message);
         } else {
             self.0.set_message(message);
         }

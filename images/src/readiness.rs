@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::console::{InterfaceState, Ready, Transcript, format_mac};
 use crate::error::Error;
 use crate::guest::{FOREVER, Guest, SHOWN_LINES};
+use crate::output;
 use crate::progress::Progress;
 
 /// How long a guest may take to get its addresses: generous, only against a hang.
@@ -144,12 +145,13 @@ impl Patience<'_> {
 }
 
 /// Waits until every card has its address. Options that the image does not understand are named on standard error. When it
-/// takes long, what is waited for is shown as `progress`, or written to
-/// standard error where there is none. `between` is as in [`Guest::wait_until`], and `observe` sees what was said.
+/// takes long, what is waited for is shown as `progress`, or written to standard error where there is none. `between` is as
+/// in [`Guest::wait_until`], and `observe` sees what was said.
 ///
 /// # Errors
 ///
-/// [`Error::NoAddress`] when there is nothing to wait for any more, or patience is over; [`Error::GuestDied`].
+/// [`Error::NoAddress`] when there is nothing to wait for any more, or patience is over; [`Error::NoGuest`] or
+/// [`Error::GuestDied`].
 pub fn wait_ready(
     guest: &mut Guest,
     cards: &Cards,
@@ -164,7 +166,7 @@ pub fn wait_ready(
     guest.wait_until("readiness", FOREVER, None, between, &mut |transcript| {
         observe(transcript);
         for problem in transcript.option_problems.iter().skip(problems) {
-            eprintln!("skiff: the image does not understand an option: {problem}");
+            output::note(format_args!("the image does not understand an option: {problem}"));
         }
         problems = transcript.option_problems.len();
         let text = match cards.outlook(transcript) {
@@ -180,7 +182,7 @@ pub fn wait_ready(
         if elapsed >= SILENCE && text != said {
             match progress {
                 Some(progress) => progress.say(format!("waiting for {text}")),
-                None => eprintln!("skiff: waiting for {text}"),
+                None => output::note(format_args!("waiting for {text}")),
             }
             said.clone_from(&text);
         }

@@ -14,6 +14,7 @@ use crate::guest::{Guest, GuestConfiguration};
 use crate::image::{self, Drivers, Image};
 use crate::news::News;
 use crate::nic::{FarEnd, Nic, Slot};
+use crate::output;
 use crate::passed_through::{usb_controller_arguments, usb_device_arguments};
 use crate::progress::Progress;
 use crate::qemu::Qemu;
@@ -62,7 +63,8 @@ pub fn run(arguments: &RunArguments) -> Result<RunOutcome, Error> {
     }
     let passed_through = passed_through(arguments)?;
     let mut command_line = arguments.cmdline.clone();
-    let taps = arguments.tap.iter().map(|name| Tap::prepare(name, &mut command_line));
+    let several = slots.len() > 1 || passes_through(arguments);
+    let taps = arguments.tap.iter().map(|name| Tap::prepare(name, several, &mut command_line));
     let taps = taps.collect::<Result<Vec<Tap>, Error>>()?;
     let qemu = Qemu::find()?;
     let image = image::build(arguments.drivers)?;
@@ -208,7 +210,7 @@ fn ping_all(arguments: &RunArguments, wired: &mut WiredGuest, stop: &AtomicBool)
     let show = !arguments.json && !arguments.flood;
     let ping = |host: &mut Host, destination| -> Pinged {
         if show {
-            println!("PING {destination}: {} bytes of data", arguments.size);
+            output::line(format_args!("PING {destination}: {} bytes of data", arguments.size));
         }
         let request = PingRequest {
             pace,
@@ -220,14 +222,14 @@ fn ping_all(arguments: &RunArguments, wired: &mut WiredGuest, stop: &AtomicBool)
         let mut observe = |reply: &EchoReply| {
             first.get_or_insert_with(Instant::now);
             if show {
-                println!(
+                output::line(format_args!(
                     "{} bytes from {}: icmp_seq={} ttl={} time={:.3} ms",
                     reply.bytes,
                     reply.source,
                     reply.sequence,
                     reply.time_to_live,
                     reply.round_trip.as_secs_f64() * 1e3
-                );
+                ));
             }
         };
         let outcome =
@@ -266,10 +268,8 @@ fn run_held(
     let stop = &*on_signal()?;
     for tap in taps {
         // If QEMU could not attach to it, its own words say more than ours.
-        if let Err(error) = tap.bring_up() {
-            let failure =
-                if guest.exit_status().is_some() { Error::GuestDied(guest.obituary()) } else { error };
-            return Ok(RunOutcome { report: None, failure: Some(failure) });
+        if let Err(error) = tap.bring_up(&mut || guest.exit_status().is_some()) {
+            return Err(if guest.exit_status().is_some() { guest.death() } else { error });
         }
     }
     if arguments.interactive {

@@ -22,6 +22,7 @@ use crate::image::{self, Drivers};
 use crate::oracle::linux::{Boot, Linux};
 use crate::oracle::packages::{self, Kernel};
 use crate::oracle::programs::{self, Files};
+use crate::output;
 use crate::qemu::Qemu;
 
 /// Linux's first process.
@@ -94,7 +95,7 @@ pub fn run(arguments: &PassthroughArguments) -> Result<bool, Error> {
         linux.guest.show_console();
     }
     let mut host = Host::new(far, HostConfiguration::of_network(0));
-    println!("{version} in Linux {}, passed through", kernel.release);
+    output::line(format_args!("{version} in Linux {}, passed through", kernel.release));
     ask(arguments, &mut linux, &mut host, &remote)
 }
 
@@ -136,9 +137,9 @@ fn report(replug: u64, seconds: u64, address: Ipv4Addr, size: usize, outcome: &P
     let median = times.get(times.len() / 2).copied().unwrap_or_default();
     let verdict = if outcome.is_complete() { "ok" } else { "FAILED" };
     let (replies, sent) = (outcome.replies.len(), outcome.sent);
-    println!(
+    output::line(format_args!(
         "{verdict:7}plug-in {replug} ({seconds} s): {address} answers {replies}/{sent} pings of {size} bytes, median {median:?}"
-    );
+    ));
 }
 
 /// How often the image has said that it is ready.

@@ -24,6 +24,7 @@ use crate::oracle::accesses::{Summary, compare};
 use crate::oracle::linux::{Boot, Linux};
 use crate::oracle::packages::Kernel;
 use crate::oracle::streams::{LENGTH, StreamHost, Streamed};
+use crate::output;
 use crate::qemu::Qemu;
 
 /// Linux's first process.
@@ -136,7 +137,7 @@ struct Bench {
 pub fn run(arguments: &Rtl8153Arguments) -> Result<bool, Error> {
     let versions = versions(arguments)?;
     let kernel = Kernel::fetch(arguments.kernel.as_deref())?;
-    println!("Linux {}", kernel.release);
+    output::line(format_args!("Linux {}", kernel.release));
     let qemu = Qemu::find()?;
     let Some(first) = versions.first() else { return Ok(true) };
     let mut bench = Bench::set_up(&qemu, &kernel, *first, arguments.cdc)?;
@@ -146,7 +147,7 @@ pub fn run(arguments: &Rtl8153Arguments) -> Result<bool, Error> {
     let mut content = true;
     for (plug, version) in (1..).zip(&versions) {
         let verdict = bench.judge(plug, *version, arguments)?;
-        println!("{verdict}");
+        output::line(&verdict);
         content &= verdict.complaints.is_empty();
         match versions.get(plug as usize) {
             Some(next) => bench.remote.command(Command::Replace(Box::new(Config::new(*next)))),
