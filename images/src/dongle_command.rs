@@ -19,6 +19,7 @@ use crate::dongle::{AccessLog, Dongle};
 use crate::error::Error;
 use crate::output;
 use crate::tap;
+use crate::temporary::Temporary;
 
 /// How long the built-in host is served before it looks whether its cable is still there.
 const TURN: Duration = Duration::from_millis(200);
@@ -149,10 +150,10 @@ impl DongleArguments {
     }
 }
 
-/// A listening socket whose file goes when it goes.
+/// A listening socket and its file.
 struct Listener {
     socket: UnixListener,
-    path: PathBuf,
+    _file: Temporary,
 }
 
 impl Listener {
@@ -173,13 +174,7 @@ impl Listener {
             },
             _ => failed()(source),
         })?;
-        Ok(Self { socket, path: path.to_owned() })
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        Ok(Self { socket, _file: Temporary::new(path)? })
     }
 }
 

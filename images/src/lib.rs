@@ -13,6 +13,7 @@
 //! | [`console`] | what the guest says on its serial console |
 //! | [`news`] | what whoever holds a guest is told as it happens |
 //! | [`readiness`] | waiting for a guest's addresses, and saying what it waits for |
+//! | [`stop`], [`temporary`] | Ctrl-C ends a run in order; files that no end of this process leaves behind |
 //! | [`output`], [`progress`] | what is said: results, what happens meanwhile, what is being done right now |
 //! | [`symbols`] | an exception's addresses turned into functions and lines |
 //! | [`run`] | `skiff run`: boot, ping, report; or hold a tap |
@@ -45,6 +46,7 @@ pub mod statistics;
 pub mod stop;
 pub mod symbols;
 pub mod tap;
+pub mod temporary;
 pub mod wired;
 
 pub use error::Error;

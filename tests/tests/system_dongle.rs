@@ -2,39 +2,22 @@
 #![allow(clippy::unwrap_used, reason = "a test may end by a panic")]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use images::guest::{Guest, GuestConfiguration};
 use lab_wire::{Cable, Host, HostConfiguration, Pace, PingRequest};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use skiff_tests::command::skiff;
+use skiff_tests::folder::Folder;
 use skiff_tests::guest::{image, qemu};
 
 /// Only against a hang.
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// A folder that goes with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("skiff-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, file: &str) -> String {
-        self.0.join(file).display().to_string()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// The program; killed at the end.
 struct Running(Child);
@@ -51,17 +34,17 @@ fn a_dongle_with_faults_serves_one_guest_after_the_other() {
     let folder = Folder::new("dongle");
     let faults = "bulk-in 20 corrupt rx.length 0x7fff\nbulk-out 30 stall\nbulk-in 60 babble\n\
                   control 200 timeout\nbulk-out 90 disconnect 200ms  # and back again\n";
-    fs::write(folder.path("faults"), faults).unwrap();
-    let wire = UnixListener::bind(folder.path("wire")).unwrap();
+    fs::write(folder.file("faults"), faults).unwrap();
+    let wire = UnixListener::bind(folder.file("wire")).unwrap();
     let mut command = skiff();
-    command.args(["dongle", "--version", "8153b", "--wire", &folder.path("wire")]);
-    command.args(["--faults", &folder.path("faults"), "--log", &folder.path("log")]);
-    command.args(["--listen", &folder.path("socket")]).stdout(Stdio::null());
+    command.args(["dongle", "--version", "8153b", "--wire", &folder.file("wire")]);
+    command.args(["--faults", &folder.file("faults"), "--log", &folder.file("log")]);
+    command.args(["--listen", &folder.file("socket")]).stdout(Stdio::null());
     let _dongle = Running(command.spawn().unwrap());
     let (socket, _) = wire.accept().unwrap();
     let mut host = Host::new(Cable::qemu_stream(socket).unwrap(), HostConfiguration::of_network(0));
     let begin = Instant::now();
-    while !folder.0.join("socket").exists() {
+    while !folder.path().join("socket").exists() {
         assert!(begin.elapsed() < LIMIT, "the dongle never listened");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -69,7 +52,7 @@ fn a_dongle_with_faults_serves_one_guest_after_the_other() {
         let mut configuration = GuestConfiguration::new(image());
         configuration.extra_arguments = [
             "-chardev",
-            &format!("socket,id=dongle,path={}", folder.path("socket")),
+            &format!("socket,id=dongle,path={}", folder.file("socket")),
             "-device",
             "qemu-xhci",
             "-device",
@@ -97,7 +80,7 @@ fn a_dongle_with_faults_serves_one_guest_after_the_other() {
         let mut serve = || drop(host.serve(Duration::from_millis(2)));
         guest.shut_down(LIMIT, &mut serve).unwrap();
     }
-    let log = fs::read_to_string(folder.path("log")).unwrap();
+    let log = fs::read_to_string(folder.file("log")).unwrap();
     // Each guest asks for the version, and finds the one that was ordered.
     assert!(
         log.lines().filter(|line| line.starts_with("R  PLA e610") && line.contains("-> 60")).count() >= 2
@@ -105,15 +88,29 @@ fn a_dongle_with_faults_serves_one_guest_after_the_other() {
 }
 
 #[test]
+fn an_interrupted_dongle_leaves_no_socket_behind() {
+    let folder = Folder::new("dongle-interrupted");
+    let mut command = skiff();
+    command.args(["dongle", "--listen", &folder.file("socket")]).stdout(Stdio::piped());
+    let mut dongle = Running(command.spawn().unwrap());
+    let mut said = BufReader::new(dongle.0.stdout.take().unwrap()).lines();
+    assert!(said.next().unwrap().unwrap().ends_with("/socket"));
+    assert!(folder.path().join("socket").exists());
+    kill(Pid::from_raw(dongle.0.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    assert_eq!(dongle.0.wait().unwrap().signal(), Some(Signal::SIGINT as i32));
+    assert!(!folder.path().join("socket").exists());
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_the_reason() {
     let folder = Folder::new("dongle-refused");
-    fs::write(folder.path("plan"), "control 1 stall\ncontrol x stall\n").unwrap();
-    fs::write(folder.path("field"), "start corrupt device.nothing 1\n").unwrap();
-    fs::write(folder.path("file"), "not a socket").unwrap();
-    let plan = folder.path("plan");
-    let field = folder.path("field");
-    let file = folder.path("file");
-    let listen = folder.path("socket");
+    fs::write(folder.file("plan"), "control 1 stall\ncontrol x stall\n").unwrap();
+    fs::write(folder.file("field"), "start corrupt device.nothing 1\n").unwrap();
+    fs::write(folder.file("file"), "not a socket").unwrap();
+    let plan = folder.file("plan");
+    let field = folder.file("field");
+    let file = folder.file("file");
+    let listen = folder.file("socket");
     for (arguments, reason) in [
         (vec!["--version", "8159", "--listen", &listen], "no such chip; there are 8152"),
         (vec!["--version", "8152b", "--speed", "super", "--listen", &listen], "USB 2.0"),

@@ -10,13 +10,14 @@ use std::process::{Command, Stdio};
 use crate::error::Error;
 use crate::image::target_directory;
 use crate::qemu::Qemu;
+use crate::temporary::Temporary;
 
 const SOURCE: &str = include_str!("instruction_count.c");
 
 /// The plugin, compiled, and the file it counts in; the file goes with this value.
 pub struct InstructionCounter {
     plugin: PathBuf,
-    path: PathBuf,
+    count: Temporary,
 }
 
 impl InstructionCounter {
@@ -46,14 +47,16 @@ impl InstructionCounter {
         if !output.status.success() {
             return Err(Error::Build(String::from_utf8_lossy(&output.stderr).into_owned()));
         }
-        let path = env::temp_dir().join(format!("skiff-instructions-{}", std::process::id()));
-        Ok(Self { plugin, path })
+        let count =
+            Temporary::new(env::temp_dir().join(format!("skiff-instructions-{}", std::process::id())))?;
+        Ok(Self { plugin, count })
     }
 
     /// The arguments that make QEMU count.
     #[must_use]
     pub fn qemu_arguments(&self) -> Vec<String> {
-        vec!["-plugin".into(), format!("file={},out={}", self.plugin.display(), self.path.display())]
+        let (plugin, count) = (self.plugin.display(), self.count.path().display());
+        vec!["-plugin".into(), format!("file={plugin},out={count}")]
     }
 
     /// Opens the count of a guest that runs.
@@ -62,16 +65,10 @@ impl InstructionCounter {
     ///
     /// [`Error::System`] when QEMU has not made it.
     pub fn open(&self) -> Result<InstructionCount, Error> {
-        File::open(&self.path)
+        let path = self.count.path();
+        File::open(path)
             .map(InstructionCount)
-            .map_err(Error::system(format!("QEMU counts no instructions in {}", self.path.display())))
-    }
-}
-
-impl Drop for InstructionCounter {
-    fn drop(&mut self) {
-        // It may never have been made.
-        let _ = fs::remove_file(&self.path);
+            .map_err(Error::system(format!("QEMU counts no instructions in {}", path.display())))
     }
 }
 

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::console::Transcript;
@@ -17,6 +16,7 @@ use crate::oracle::archive::Archive;
 use crate::oracle::modules::Modules;
 use crate::oracle::packages::Kernel;
 use crate::qemu::{Firmware, Qemu};
+use crate::temporary::Temporary;
 
 /// Folders that every guest has.
 const FOLDERS: [&str; 9] = ["bin", "dev", "etc", "lib", "lib/modules", "proc", "run", "sys", "tmp"];
@@ -85,9 +85,10 @@ impl Boot<'_> {
     /// A module or file that is not there, or a full disk.
     pub fn prepare(self) -> Result<Prepared, Error> {
         let bytes = initial_file_system(&self)?;
-        let path = env::temp_dir().join(format!("skiff-linux-{}.cpio", std::process::id()));
-        fs::write(&path, bytes).map_err(Error::system(format!("cannot write {}", path.display())))?;
-        let archive = Temporary(path);
+        let archive =
+            Temporary::new(env::temp_dir().join(format!("skiff-linux-{}.cpio", std::process::id())))?;
+        let path = archive.path().display().to_string();
+        fs::write(archive.path(), bytes).map_err(Error::system(format!("cannot write {path}")))?;
         let configuration = GuestConfiguration {
             image: self.kernel.image.clone(),
             unstripped: self.kernel.image.clone(),
@@ -96,7 +97,7 @@ impl Boot<'_> {
             memory: self.memory,
             slots: Vec::new(),
             command_line: "console=ttyS0 quiet loglevel=3 panic=-1".to_owned(),
-            extra_arguments: vec!["-initrd".to_owned(), archive.0.display().to_string()],
+            extra_arguments: vec!["-initrd".to_owned(), path],
         };
         Ok(Prepared { configuration, archive })
     }
@@ -108,15 +109,6 @@ pub struct Linux {
     pub guest: Guest,
     /// Removed when it ends.
     _archive: Temporary,
-}
-
-/// A file that goes when its owner goes.
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 impl Linux {
