@@ -303,10 +303,11 @@ fn to_table(arguments: &BenchArguments, image_bytes: u64, measurements: &[Measur
     }
     let mut text = format!("{}, image of {} bytes, QEMU's TCG\n", arguments.nic, grouped(image_bytes));
     for (name, values) in rows {
-        text.push_str(&format!("{name:<56}"));
+        let mut line = format!("{name:<56}");
         for value in values {
-            text.push_str(&format!("{value:>COLUMN$}"));
+            line.push_str(&format!("{value:>COLUMN$}"));
         }
+        text.push_str(line.trim_end());
         text.push('\n');
     }
     text.push_str("(1) from the start of QEMU, its firmware included\n");

@@ -14,7 +14,7 @@ const SCRIPT: &str = "\
 export PATH=/bin:/sbin
 mount -t proc proc /proc; mount -t sysfs sys /sys
 for m in $(cat /lib/modules/order); do insmod /lib/modules/$m.ko; done
-while E=$(ls /sys/class/net | grep -E '^(eth|enx)' | head -1); [ -z \"$E\" ]; do sleep 0.1; done
+while E=$(ls /sys/class/net | grep -E '^(eth|enx|usb)' | head -1); [ -z \"$E\" ]; do sleep 0.1; done
 ip addr add 10.0.0.2/24 dev $E; ip link set $E up
 while [ \"$(cat /sys/class/net/$E/carrier 2>/dev/null)\" != 1 ]; do sleep 0.1; done
 echo \"@skiff ready interface=eth0 driver=linux mac=$(cat /sys/class/net/$E/address) address=10.0.0.2 prefix=24\"
@@ -31,8 +31,13 @@ const MEMORY: u32 = 256;
 /// Those of [`Kernel::fetch`] and [`Boot::prepare`].
 pub fn linux(nic: Nic) -> Result<(String, Prepared), Error> {
     let kernel = Kernel::fetch(None)?;
-    let modules: &[&str] =
-        if nic.adapter().is_some() { &["xhci_pci", "r8152"] } else { &["virtio_pci", "virtio_net"] };
+    let modules: &[&str] = match nic {
+        Nic::Virtio | Nic::VirtioTransitional => &["virtio_pci", "virtio_net"],
+        Nic::CdcEcm => &["xhci_pci", "cdc_ether"],
+        Nic::Rtl8152b | Nic::Rtl8153 | Nic::Rtl8153b | Nic::Rtl8156a | Nic::Rtl8156b => {
+            &["xhci_pci", "r8152"]
+        }
+    };
     let boot = Boot { kernel: &kernel, modules, script: SCRIPT, files: BTreeMap::new(), memory: MEMORY };
     let version: Vec<&str> = kernel.release.split('.').take(2).collect();
     Ok((format!("Linux {}", version.join(".")), boot.prepare()?))
