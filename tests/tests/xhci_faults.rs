@@ -238,6 +238,26 @@ fn unplugging_at_any_event_leaves_nothing_behind_and_replugging_works() {
 }
 
 #[test]
+fn a_device_exchanged_for_another_at_any_moment_is_gone_and_the_other_works() {
+    for milliseconds in 0..130 {
+        let computer = Computer::new(Config::default());
+        computer.pass(SECOND);
+        computer.plug(1, shared(echoing(Speed::High, 1)));
+        computer.pass(Duration::from_millis(milliseconds));
+        computer.unplug(1);
+        computer.plug(1, shared(echoing(Speed::High, 2)));
+        let device = computer.device();
+        let what = format!("exchanged after {milliseconds} ms");
+        assert_eq!(device.information().device.vendor, 2, "{what}");
+        assert_eq!(computer.run(use_device(&computer, &device)), Ok(()), "{what}");
+        computer.unplug(1);
+        computer.pass(SECOND);
+        assert_eq!(computer.run(device.set_configuration(1)), Err(TransferError::Gone), "{what}");
+        assert_eq!(computer.violations(), Vec::<String>::new(), "{what}");
+    }
+}
+
+#[test]
 fn a_controller_that_cannot_be_reset_is_given_up_with_its_memory() {
     let computer = Computer::new(Config::default());
     let (_, device) = computer.attach(1, gadget(Speed::High, 1));

@@ -105,10 +105,12 @@ impl<H: HostController, C: Clock> Bus<H, C> {
             }
             let Some(status) = self.debounce(&port, status).await else { continue };
             match self.bring_up(&port, status).await {
-                Some(device) => self.serve_device(&port, device, look.take(), offer).await,
-                None => {
+                Ok(device) => self.serve_device(&port, device, look.take(), offer).await,
+                Err(unusable) => {
                     look = None;
-                    self.wait_for_unplug(&port).await;
+                    if unusable == Unusable::Broken {
+                        self.wait_for_unplug(&port).await;
+                    }
                 }
             }
         }
@@ -132,26 +134,30 @@ impl<H: HostController, C: Clock> Bus<H, C> {
         Some(status)
     }
 
-    /// Enumerates, several times if need be. `None` when it failed and somebody has to unplug the device first.
-    async fn bring_up<P: DownstreamPort>(&self, port: &P, status: PortStatus) -> Option<Device<H::Slot>> {
+    /// Enumerates, several times if need be.
+    async fn bring_up<P: DownstreamPort>(
+        &self,
+        port: &P,
+        status: PortStatus,
+    ) -> Result<Device<H::Slot>, Unusable> {
         let path = port.path();
         let mut warm = status.wants_warm_reset;
         for attempt in 1..=self.config.attempts.max(1) {
             let error = match self.enumerate(port, warm).await {
-                Ok(device) => return Some(device),
+                Ok(device) => return Ok(device),
                 Err(error) => error,
             };
-            let Ok(status) = port.status().await else { return None };
+            let Ok(status) = port.status().await else { return Err(Unusable::Unplugged) };
             if !status.connected || status.connection_changed {
                 log::info!("{path}: unplugged while it was brought up ({error})");
-                return None;
+                return Err(Unusable::Unplugged);
             }
             warm = status.wants_warm_reset;
             log::warn!("{path}: attempt {attempt} of {}: {error}", self.config.attempts);
         }
         log::error!("{path}: the device does not work and is left alone until it is replugged");
         port.disable().await;
-        None
+        Err(Unusable::Broken)
     }
 
     async fn wait_for_unplug<P: DownstreamPort>(&self, port: &P) {
@@ -270,6 +276,15 @@ impl<H: HostController, C: Clock> Bus<H, C> {
             (TransferError::Gone, Afterwards::Lost)
         })
     }
+}
+
+/// Why a device was not brought up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unusable {
+    /// It went away; another may be there by now.
+    Unplugged,
+    /// Somebody has to unplug it first.
+    Broken,
 }
 
 /// What is left of a device after a change that failed.
