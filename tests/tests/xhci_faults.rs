@@ -308,6 +308,20 @@ fn a_port_that_never_leaves_reset_is_named_and_left_alone() {
 }
 
 #[test]
+fn a_contact_that_bounces_during_a_reset_hides_no_unplugging() {
+    let computer = Computer::new(Config::default());
+    computer.machine.model.borrow_mut().faults.bouncing_reset = true;
+    let (_, device) = computer.attach(1, echoing(Speed::High, 1));
+    assert_eq!(computer.run(use_device(&computer, &device)), Ok(()));
+    computer.unplug(1);
+    computer.pass(SECOND);
+    assert_eq!(computer.run(device.set_configuration(1)), Err(TransferError::Gone));
+    computer.plug(1, shared(echoing(Speed::High, 2)));
+    assert_eq!(computer.device().information().device.vendor, 2);
+    assert_eq!(computer.violations(), Vec::<String>::new());
+}
+
+#[test]
 fn a_broken_superspeed_link_is_brought_back_by_a_warm_reset() {
     let computer = Computer::new(Config::default());
     computer.machine.model.borrow_mut().needs_warm_reset(3);

@@ -407,6 +407,8 @@ impl<S: HostSlot, C: Clock> DownstreamPort for HubPort<'_, '_, S, C> {
             let reset_over = change & (port_bits::RESET | port_bits::WARM_RESET) != 0;
             let found = self.interpret(status, false);
             if reset_over && found.connected && found.enabled {
+                // Whatever it was before, this is what is there.
+                self.latch().connection_changed.set(false);
                 return Ok(found);
             }
             if reset_over || self.clock.now() >= end {

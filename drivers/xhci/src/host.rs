@@ -85,11 +85,12 @@ impl<M: Mmio, C: Clock> HostController for Controller<M, C> {
             let done = raw & portsc::PR == 0 && raw & (portsc::PRC | portsc::WRC) != 0;
             let out_of_time = shared.clock.now() >= end;
             if done || out_of_time || raw == u32::MAX {
-                // The connection change is left for `port_status` to see.
-                let seen = raw & (portsc::PRC | portsc::WRC);
-                shared.registers.act_on_port(port, raw, seen);
                 let status = self.look_at_port(port);
                 let usable = done && status.enabled && status.connected;
+                // A failed reset leaves the connection change for `port_status` to see. After a good one it means
+                // nothing any more, and while it stood the port would announce no other change (4.19.2).
+                let seen = raw & if usable { portsc::CHANGES } else { portsc::PRC | portsc::WRC };
+                shared.registers.act_on_port(port, raw, seen);
                 return if usable { Ok(status) } else { Err(HostError::PortReset { status: raw }) };
             }
             let changed = latch.waiters.wait(|| latch.changed.replace(false).then_some(()));

@@ -66,6 +66,8 @@ pub struct Faults {
     pub unplug_after: Option<(usize, usize)>,
     /// Port resets never end.
     pub endless_reset: bool,
+    /// The contact bounces during a port reset: what is plugged in is noted as changed, and is there at the end.
+    pub bouncing_reset: bool,
     /// The command ring does not stop when it is aborted.
     pub deaf_to_abort: bool,
     /// The controller does not come out of its reset.

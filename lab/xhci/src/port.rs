@@ -48,9 +48,10 @@ impl Port {
         self.value = self.value & !(0xf << 5) | state << 5;
     }
 
+    /// An event announces the first change after all were acknowledged, and none the changes after it (4.19.2).
     fn change(&mut self, bits: u32) {
+        self.announce |= self.value & bit::CHANGES == 0;
         self.value |= bits;
-        self.announce = true;
     }
 
     pub fn plug(&mut self, device: Plugged) {
@@ -116,11 +117,13 @@ impl Port {
         self.device.clone().filter(|_| self.value & bit::ENABLED != 0)
     }
 
-    fn finish_reset(&mut self, warm: bool) {
+    fn finish_reset(&mut self, warm: bool, bounces: bool) {
         self.resetting = None;
         self.value &= !bit::RESET;
         let Some(device) = self.device.clone() else { return };
-        self.change(bit::RESET_CHANGE | if warm { bit::WARM_CHANGE } else { 0 });
+        let warm_change = if warm { bit::WARM_CHANGE } else { 0 };
+        let connect_change = if bounces { bit::CONNECT_CHANGE } else { 0 };
+        self.change(bit::RESET_CHANGE | warm_change | connect_change);
         if self.needs_warm_reset && !warm {
             return;
         }
@@ -191,10 +194,10 @@ impl Model {
     pub(crate) fn step_ports(&mut self) -> bool {
         let mut progress = false;
         for index in 0..self.ports.len() {
-            let endless = self.faults.endless_reset;
+            let (endless, bounces) = (self.faults.endless_reset, self.faults.bouncing_reset);
             let port = &mut self.ports[index];
             if let Some(warm) = port.resetting.filter(|_| !endless) {
-                port.finish_reset(warm);
+                port.finish_reset(warm, bounces);
             }
             if std::mem::take(&mut port.announce) {
                 progress = true;
