@@ -322,6 +322,22 @@ fn a_contact_that_bounces_during_a_reset_hides_no_unplugging() {
 }
 
 #[test]
+fn a_hub_that_fails_to_tell_of_a_port_is_asked_again() {
+    for failures in [1, 4] {
+        let computer = Computer::new(Config::default());
+        let hub = shared(VirtualHub::new(HubKind::HighSingle, 4));
+        computer.plug(1, hub.clone());
+        computer.pass(SECOND * 10);
+        hub.borrow_mut().port_answers.extend(vec![lab_xhci::Answer::Stall; failures]);
+        hub.borrow_mut().plug(2, shared(echoing(Speed::High, 1)));
+        computer.machine.kick();
+        let device = computer.device();
+        assert_eq!(computer.run(use_device(&computer, &device)), Ok(()), "{failures} failures");
+        assert_eq!(computer.violations(), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn a_broken_superspeed_link_is_brought_back_by_a_warm_reset() {
     let computer = Computer::new(Config::default());
     computer.machine.model.borrow_mut().needs_warm_reset(3);

@@ -34,6 +34,9 @@ const SET_HUB_DEPTH: u8 = 12;
 const DEADLINE: Duration = Duration::from_secs(1);
 /// How long a port of a hub may stay in reset.
 const RESET_DEADLINE: Duration = Duration::from_millis(800);
+/// How often a hub that does not tell of a port is asked again, and after what time.
+const RETRIES: u32 = 4;
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How often a failing status pipe is brought back before the hub is given up.
 const RECOVERIES: u32 = 3;
 
@@ -388,11 +391,27 @@ impl<S: HostSlot, C: Clock> DownstreamPort for HubPort<'_, '_, S, C> {
     }
 
     async fn status(&self) -> Result<PortStatus, HostError> {
-        if self.hub.device.is_ended() {
-            return Err(HostError::Transfer(TransferError::Gone));
+        let mut failures = 0;
+        while !self.hub.device.is_ended() {
+            match self.read().await {
+                Ok((status, _)) => {
+                    return Ok(self.interpret(status, self.latch().connection_changed.replace(false)));
+                }
+                Err(TransferError::Gone) => break,
+                Err(error) if failures == RETRIES => {
+                    log::error!(
+                        "{}: the hub does not tell of this port, which is given up: {error}",
+                        self.path
+                    );
+                    return Err(error.into());
+                }
+                Err(_) => {
+                    failures += 1;
+                    sleep(self.clock, RETRY_PAUSE).await;
+                }
+            }
         }
-        let (status, _) = self.read().await?;
-        Ok(self.interpret(status, self.latch().connection_changed.replace(false)))
+        Err(HostError::Transfer(TransferError::Gone))
     }
 
     async fn reset(&self, warm: bool) -> Result<PortStatus, HostError> {

@@ -5,7 +5,7 @@ use core::future::poll_fn;
 use crate::device::{Path, Speed};
 use crate::host::{Attachment, HostController, HostError, PortStatus};
 
-/// Something a device can be plugged into. Its methods fail only when the port itself is gone (its hub was unplugged).
+/// Something a device can be plugged into.
 pub(crate) trait DownstreamPort {
     /// The name of what is plugged in here.
     fn path(&self) -> Path;
@@ -16,7 +16,8 @@ pub(crate) trait DownstreamPort {
     /// Waits until something changed since the last time, or the port is gone.
     async fn changed(&self);
 
-    /// The status; acknowledges what changed.
+    /// The status; acknowledges what changed. Fails only when the port itself is gone: its hub was unplugged, or does
+    /// not tell of it any more.
     async fn status(&self) -> Result<PortStatus, HostError>;
 
     /// Resets the port and waits until it is enabled.

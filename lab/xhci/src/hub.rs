@@ -1,5 +1,7 @@
 //! Virtual hubs (USB 2.0 chapter 11, USB 3.2 chapter 10).
 
+use std::collections::VecDeque;
+
 use crate::device::{Answer, Plugged, Speed, VirtualDevice};
 use crate::gadget::{Gadget, GadgetEndpoint, Transport};
 
@@ -44,6 +46,11 @@ pub struct VirtualHub {
     pub endless_reset: bool,
     /// The status pipe answers so next.
     pub next_report: Option<Answer>,
+    /// The next requests for the status of a port are answered so.
+    pub port_answers: VecDeque<Answer>,
+    /// What was reported last, unless a request came since. There is no time here: an interval of the status pipe lasts
+    /// until the host does something.
+    reported: Option<Vec<u8>>,
 }
 
 impl VirtualHub {
@@ -66,7 +73,17 @@ impl VirtualHub {
         }
         gadget.set_string(2, "Hub");
         let ports = (0..ports).map(|_| HubPort::default()).collect();
-        Self { kind, gadget, ports, alternate: 0, depth: None, endless_reset: false, next_report: None }
+        Self {
+            kind,
+            gadget,
+            ports,
+            alternate: 0,
+            depth: None,
+            endless_reset: false,
+            next_report: None,
+            port_answers: VecDeque::new(),
+            reported: None,
+        }
     }
 
     /// The alternate setting in force: 1 is several translators.
@@ -200,11 +217,15 @@ impl VirtualDevice for VirtualHub {
     }
 
     fn control(&mut self, setup: [u8; 8], data: &[u8]) -> Answer {
+        self.reported = None;
         let value = u16::from_le_bytes([setup[2], setup[3]]);
         let index = u16::from_le_bytes([setup[4], setup[5]]);
         match (setup[0], setup[1]) {
             (0xa0, 6) => Answer::Data(self.descriptor()),
             (0xa0, 0) => Answer::Data(vec![0; 4]),
+            (0xa3, 0) if !self.port_answers.is_empty() => {
+                self.port_answers.pop_front().unwrap_or(Answer::Stall)
+            }
             (0xa3, 0) => match self.ports.get(usize::from(index).wrapping_sub(1)) {
                 Some(port) => {
                     let [status, change] = [port.status, port.change].map(u16::to_le_bytes);
@@ -235,7 +256,11 @@ impl VirtualDevice for VirtualHub {
         for (index, _) in self.ports.iter().enumerate().filter(|(_, port)| port.change != 0) {
             report[(index + 1) / 8] |= 1 << ((index + 1) % 8);
         }
-        if report.iter().all(|byte| *byte == 0) { Answer::NotReady } else { Answer::Data(report) }
+        if report.iter().all(|byte| *byte == 0) || self.reported.as_ref() == Some(&report) {
+            return Answer::NotReady;
+        }
+        self.reported = Some(report.clone());
+        Answer::Data(report)
     }
 
     fn as_hub(&mut self) -> Option<&mut VirtualHub> {
