@@ -386,6 +386,19 @@ fn a_bus_without_devices_is_settled_after_a_while_and_takes_what_is_plugged_in_l
 }
 
 #[test]
+fn a_bus_whose_controller_starts_late_is_settled_with_its_devices_and_one_whose_never_does_without() {
+    let computer = Computer::new(Config { stubborn_bios: true, ..Config::default() });
+    computer.plug(1, shared(bulk_gadget(Speed::High)));
+    computer.pass(SECOND * 10);
+    assert_eq!(computer.settled.get(), Some(1));
+    let computer = Computer::new(Config::default());
+    computer.machine.model.borrow_mut().faults.dead = true;
+    computer.pass(SECOND * 10);
+    assert_eq!(computer.ended.get(), Some(xhci::ControllerError::DoesNotReset));
+    assert_eq!(computer.settled.get(), Some(0));
+}
+
+#[test]
 fn a_device_that_does_not_work_does_not_keep_a_bus_from_settling() {
     let computer = Computer::new(Config::default());
     let gadget = shared(Gadget::new(Speed::High, (1, 2), 0xff, &interrupt_in()));

@@ -24,7 +24,7 @@ pub struct Config {
     pub power_off: Duration,
     /// How long a device may take to come back after a power cycle.
     pub reconnect_deadline: Duration,
-    /// How long a port without a device is watched at the start before it counts as empty: what is plugged in is seen
+    /// How long a port without a device is watched once its controller runs before it counts as empty: what is plugged in is seen
     /// some time after the port has its power, and at super speed after the link was trained.
     pub connect_deadline: Duration,
 }
@@ -87,6 +87,8 @@ impl<H: HostController, C: Clock> Bus<H, C> {
         offer: Offer<'l, H::Slot>,
     ) {
         let path = port.path();
+        // Nothing is seen before the controller runs, which may take a while: it is taken over from the BIOS.
+        port.changed().await;
         let empty_at = self.clock.now() + self.config.connect_deadline;
         let mut look = Some(look);
         while let Ok(status) = port.status().await {

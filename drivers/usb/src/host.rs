@@ -164,7 +164,8 @@ pub trait HostController: Clone {
     /// The port's status; acknowledges what changed.
     fn port_status(&self, port: u8) -> PortStatus;
 
-    /// Ready when the port changed since the last time, at the start, and after the controller was restarted.
+    /// Ready when the port changed since the last time; when the controller has started, at first and again; and when
+    /// it is given up.
     fn poll_port_changed(&self, port: u8, context: &mut Context<'_>) -> Poll<()>;
 
     /// Resets the port and waits until it is enabled. `warm` is for USB 3 links.

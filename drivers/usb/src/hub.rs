@@ -188,7 +188,8 @@ impl<H: HostController, C: Clock> Bus<H, C> {
         let think_time = if information.speed == Speed::High { descriptor.think_time() } else { 0 };
         let shape = HubShape { ports, think_time, per_port_translators };
         device.slot().configure_hub(shape).await.map_err(HubError::Host)?;
-        let ports = (0..ports).map(|_| PortLatch::default()).collect();
+        let ports = (0..ports).map(|_| PortLatch::default()).collect::<Vec<_>>();
+        ports.iter().for_each(PortLatch::raise);
         let hub = Hub { device, attachment, superspeed, per_port_translators, ports };
         for port in 1..=hub.ports.len() as u16 {
             hub.set_feature(port, feature::PORT_POWER).await?;

@@ -13,7 +13,8 @@ pub(crate) trait DownstreamPort {
     /// How a device of this speed is reached here.
     fn attachment(&self, speed: Speed) -> Attachment;
 
-    /// Waits until something changed since the last time, or the port is gone.
+    /// Waits until something changed since the last time, or the port is gone. The first time it waits until the port
+    /// can be looked at.
     async fn changed(&self);
 
     /// The status; acknowledges what changed. Fails only when the port itself is gone: its hub was unplugged, or does

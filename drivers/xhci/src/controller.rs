@@ -182,8 +182,8 @@ impl<M: Mmio, C: Clock> Controller<M, C> {
         }
         loop {
             if let Err(error) = shared.start().await {
-                shared.declare_dead("it could not be started");
                 shared.release(shared.halt_and_reset().await.is_ok());
+                shared.ports.iter().for_each(PortLatch::raise);
                 return Err(error);
             }
             shared.serve(&interrupt).await;
