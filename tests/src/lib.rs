@@ -2,6 +2,7 @@
 //! images under QEMU.
 //!
 //! This crate is the only place that sees drivers and models together.
+#![forbid(unsafe_code)]
 
 pub mod adapter_faults;
 pub mod adapter_world;
