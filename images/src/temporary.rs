@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::error::Error;
+use crate::stop;
 
 /// A file that somebody else may make, or has made.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Drop for Temporary {
 
 /// From now on the signals that end this process remove the files first.
 fn watch() -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let mut signals = Signals::new(stop::signals())?;
     thread::spawn(move || {
         for signal in signals.forever() {
             for path in &files().paths {

@@ -3,9 +3,9 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use images::guest::{Guest, GuestConfiguration};
@@ -90,13 +90,18 @@ fn a_dongle_with_faults_serves_one_guest_after_the_other() {
 #[test]
 fn an_interrupted_dongle_leaves_no_socket_behind() {
     let folder = Folder::new("dongle-interrupted");
-    let mut command = skiff();
-    command.args(["dongle", "--listen", &folder.file("socket")]).stdout(Stdio::piped());
-    let mut dongle = Running(command.spawn().unwrap());
+    // It outlives its terminal if that is wanted.
+    let mut command = Command::new("nohup");
+    command.arg(skiff().get_program()).args(["dongle", "--listen", &folder.file("socket")]);
+    let mut dongle = Running(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap());
     let mut said = BufReader::new(dongle.0.stdout.take().unwrap()).lines();
     assert!(said.next().unwrap().unwrap().ends_with("/socket"));
-    assert!(folder.path().join("socket").exists());
-    kill(Pid::from_raw(dongle.0.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let process = Pid::from_raw(dongle.0.id().try_into().unwrap());
+    kill(process, Signal::SIGHUP).unwrap();
+    // Whom it lets in is alive.
+    UnixStream::connect(folder.file("socket")).unwrap();
+    assert!(said.next().unwrap().unwrap().contains("a guest connects"));
+    kill(process, Signal::SIGINT).unwrap();
     assert_eq!(dongle.0.wait().unwrap().signal(), Some(Signal::SIGINT as i32));
     assert!(!folder.path().join("socket").exists());
 }
