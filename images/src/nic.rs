@@ -11,6 +11,7 @@ use lab_wire::Cable;
 use crate::console::format_mac;
 use crate::dongle::{self, Dongle, Remote};
 use crate::error::Error;
+use crate::image::Drivers;
 use crate::qemu::Qemu;
 use crate::tap;
 
@@ -36,10 +37,18 @@ pub enum Nic {
 }
 
 impl Nic {
-    /// Whether the card sits on a USB bus.
-    #[must_use]
-    pub const fn needs_usb(self) -> bool {
-        !matches!(self, Self::Virtio | Self::VirtioTransitional)
+    /// Whether an image with these drivers can use the card.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`], which says what to do.
+    pub fn check_driven_by(self, drivers: Drivers) -> Result<(), Error> {
+        match (drivers, self) {
+            (Drivers::All, _) | (Drivers::Virtio, Self::Virtio | Self::VirtioTransitional) => Ok(()),
+            (Drivers::Virtio, _) => Err(Error::Usage(format!(
+                "--drivers virtio leaves out the driver of {self}: add --nic virtio"
+            ))),
+        }
     }
 
     /// The chip, for the cards that are virtual USB adapters of ours.

@@ -11,7 +11,7 @@ use lab_wire::{EchoReply, Host, Pace, PingOutcome, PingRequest};
 use crate::arguments::RunArguments;
 use crate::error::Error;
 use crate::guest::{Guest, GuestConfiguration};
-use crate::image::{self, Drivers, Image};
+use crate::image::{self, Image};
 use crate::news::News;
 use crate::nic::{FarEnd, Nic, Slot};
 use crate::output;
@@ -53,14 +53,7 @@ pub struct RunOutcome {
 pub fn run(arguments: &RunArguments) -> Result<RunOutcome, Error> {
     // Before the image is built: what does not go together or is not there is told at once.
     let slots = slots(arguments)?;
-    if arguments.drivers == Drivers::Virtio
-        && let Some(slot) = slots.iter().find(|slot| slot.nic.needs_usb())
-    {
-        let nic = slot.nic;
-        return Err(Error::Usage(format!(
-            "--drivers virtio leaves out the driver of {nic}: add --nic virtio"
-        )));
-    }
+    slots.iter().try_for_each(|slot| slot.nic.check_driven_by(arguments.drivers))?;
     let passed_through = passed_through(arguments)?;
     let mut command_line = arguments.cmdline.clone();
     let several = slots.len() > 1 || passes_through(arguments);

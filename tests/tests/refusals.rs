@@ -99,6 +99,7 @@ fn wrong_arguments_are_refused_with_what_would_be_right() {
         ("run --nic ne2000", "possible values: virtio"),
         ("run --tap a --nic virtio --nic virtio", "2 network cards need 2 taps"),
         ("run --drivers virtio", "add --nic virtio"),
+        ("bench --drivers virtio --nic rtl8153", "add --nic virtio"),
         ("run --memory 7", "8.."),
         ("run --interval 3parsecs", "not one of us, ms, s, m"),
         ("run --wait soon", "--wait"),
@@ -265,6 +266,8 @@ fn what_is_no_tap_and_what_is_another_users_is_named() {
             2,
             &["there is no tap tap1", "as root:\nip tuntap add tap1"],
         );
+        let said = ["cannot attach to the tap tap1 (there is none, and this user may not make one"];
+        refused(&mut as_nobody(&folder, "dongle --tap tap1 --listen socket"), 3, &said);
     });
 }
 
@@ -311,10 +314,11 @@ fn as_nobody(folder: &Folder, words: &str) -> Command {
     if !geteuid().is_root() {
         return skiff_with(words);
     }
-    // The workspace may be closed to others.
+    // The workspace may be closed to others. Copied by a process of its own: a program that a child of another test's
+    // inherits open for writing cannot be run.
     let copy = folder.path().join("skiff");
     if !copy.exists() {
-        fs::copy(program, &copy).unwrap();
+        assert!(Command::new("cp").arg(program).arg(&copy).status().unwrap().success());
     }
     let mut command = Command::new(Path::new(&copy));
     command.args(words.split_ascii_whitespace()).uid(NOBODY).gid(NOBODY).current_dir(folder.path());

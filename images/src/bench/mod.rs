@@ -90,6 +90,7 @@ pub struct Measurement {
 ///
 /// What kept a guest from being started or from answering.
 pub fn bench(arguments: &BenchArguments) -> Result<String, Error> {
+    arguments.nic.check_driven_by(arguments.drivers)?;
     let qemu = Qemu::find()?;
     let image = image::build(arguments.drivers)?;
     let counter = InstructionCounter::build(&qemu)?;
