@@ -1,9 +1,11 @@
-//! The documentation leads nowhere that is not there: relative links, and the headings they name.
+//! The documentation leads nowhere that is not there: relative links, the headings they name, and commands of `skiff`.
 #![allow(clippy::unwrap_used, reason = "a test may end by a panic")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::Parser;
+use images::arguments::Arguments;
 use images::image::workspace;
 
 /// All documents, README first.
@@ -72,4 +74,45 @@ fn a_link_to_nowhere_is_found() {
     assert!(problem(&readme, "docs/nothing.md").is_some());
     assert!(problem(&readme, "docs/network.md#no-such-heading").is_some());
     assert_eq!(problem(&readme, "docs/network.md#virtio-net"), None);
+}
+
+/// The words of a shell command: quotes are understood, and `#` begins a comment.
+fn words(command: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    for letter in command.chars().chain([' ']) {
+        match (letter, quote) {
+            (_, Some(open)) if letter == open => quote = None,
+            (_, Some(_)) => word.push(letter),
+            ('\'' | '"', None) => quote = Some(letter),
+            ('#', None) if word.is_empty() => break,
+            (_, None) if letter.is_whitespace() => {
+                if !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+            }
+            (_, None) => word.push(letter),
+        }
+    }
+    words
+}
+
+#[test]
+fn every_command_of_skiff_in_the_documentation_is_understood() {
+    let mut commands = 0;
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for (_, command) in text.lines().filter_map(|line| line.split_once("cargo run -- ")) {
+            // In prose the command ends with its mark.
+            let command = command.split('`').next().unwrap();
+            let parsed = Arguments::try_parse_from([vec!["skiff".to_owned()], words(command)].concat());
+            assert!(parsed.is_ok(), "{}: {command}: {}", document.display(), parsed.unwrap_err());
+            commands += 1;
+        }
+    }
+    assert!(commands > 10, "{commands} commands were found");
+}
+
+#[test]
+fn words_of_a_command_are_told_apart_as_by_a_shell() {
+    assert_eq!(words("run --cmdline 'ip=1 gw=2' \"a b\"  # c"), ["run", "--cmdline", "ip=1 gw=2", "a b"]);
 }
