@@ -242,7 +242,8 @@ impl NetBuf {
         if more == 0 && !self.is_cloned() {
             return Ok(());
         }
-        self.expand_head(more.next_multiple_of(CACHE_LINE), 0)
+        let more = more.checked_next_multiple_of(CACHE_LINE).ok_or(OutOfMemory { bytes: usize::MAX })?;
+        self.expand_head(more, 0)
     }
 
     /// Makes this one of several handles to the same descriptor (`skb_get`).

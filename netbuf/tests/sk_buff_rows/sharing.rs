@@ -155,6 +155,19 @@ fn skb_cow_copies_only_for_want_of_room_or_privacy() {
 }
 
 #[test]
+fn skb_cow_for_more_than_there_can_be_is_out_of_memory() {
+    // Without any headroom, so that all of what is asked for is missing.
+    let mut first = NetBuf::alloc(&host::memory(), 64).unwrap();
+    let second = first.clone_buffer().unwrap();
+    for headroom in [(1 << 24) + 1, usize::MAX - 63, usize::MAX] {
+        let before = state(&first);
+        assert!(first.cow(headroom).is_err(), "{headroom}");
+        assert_eq!((state(&first), first.is_cloned()), (before, true));
+    }
+    drop(second);
+}
+
+#[test]
 fn skb_unshare_copies_the_head_of_a_clone_only() {
     let memory = host::memory();
     let mut first = buffer(&memory, b"head", &[&bytes(1000, 1)]);
