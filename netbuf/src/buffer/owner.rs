@@ -112,12 +112,13 @@ impl NetBuf {
         }
     }
 
-    /// Adds to the truesize and tells the owner.
+    /// Adds to the truesize and tells the owner. Descriptor and head are held in any case; more than 4 GiB are not told.
     #[inline]
     pub(super) fn change_truesize(&mut self, by: i64) {
         let descriptor = self.descriptor_mut();
         let old = descriptor.truesize;
-        descriptor.truesize = u32::try_from(i64::from(old).saturating_add(by).max(0)).unwrap_or(u32::MAX);
+        let least = i64::from(descriptor.empty_truesize());
+        descriptor.truesize = u32::try_from(i64::from(old).saturating_add(by).max(least)).unwrap_or(u32::MAX);
         if let Some(owner) = &descriptor.owner {
             if descriptor.truesize >= old {
                 owner.charge((descriptor.truesize - old) as usize);

@@ -64,12 +64,10 @@ impl NetBuf {
         let descriptor = second.descriptor_mut();
         descriptor.len += moved as u32;
         descriptor.data_len += moved as u32;
-        // What the moved bytes pin is not known frag by frag: their own length is the least it can be, and when no frag
+        // What the moved bytes pin is not known frag by frag: their own length is the least it should be, and when no frag
         // stays it is all.
-        let pinned = match keep {
-            0 => i64::from(self.descriptor().truesize) - i64::from(self.descriptor().empty_truesize()),
-            _ => moved as i64,
-        };
+        let all = i64::from(self.descriptor().truesize) - i64::from(self.descriptor().empty_truesize());
+        let pinned = if keep == 0 { all } else { all.min(moved as i64) };
         second.change_truesize(pinned);
         self.change_truesize(-pinned);
         self.count_copied(linear);
@@ -118,7 +116,7 @@ impl NetBuf {
         if next.head_len() != 0 || frags > MAX_FRAGS {
             return Err(next);
         }
-        let pinned = next.truesize() - (next.descriptor().empty_truesize() as usize).min(next.truesize());
+        let pinned = i64::from(next.descriptor().truesize) - i64::from(next.descriptor().empty_truesize());
         if let (Ok(mine), Ok(its)) = (self.shared_info_mut(), next.shared_info_mut()) {
             for frag in its.frags() {
                 mine.push_frag(*frag);
@@ -131,8 +129,8 @@ impl NetBuf {
         let descriptor = self.descriptor_mut();
         descriptor.len += len as u32;
         descriptor.data_len += len as u32;
-        next.change_truesize(-(pinned as i64));
-        self.change_truesize(pinned as i64);
+        next.change_truesize(-pinned);
+        self.change_truesize(pinned);
         Ok(())
     }
 

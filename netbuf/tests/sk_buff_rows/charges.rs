@@ -195,6 +195,31 @@ fn skb_split_leaves_the_account_with_what_the_first_part_holds() {
 }
 
 #[test]
+fn truesize_is_never_less_than_descriptor_and_head_whatever_frags_were_said_to_pin() {
+    let memory = host::memory();
+    let account = Arc::new(Account::default());
+    let mut first = NetBuf::alloc(&memory, 64).unwrap();
+    first.set_owner(account.clone());
+    let empty = first.truesize();
+    first.add_rx_frag(block(&memory, 0, 0, b""), 0, 4000, 0).unwrap();
+    let mut second = first.split(1000).unwrap();
+    assert_eq!((first.truesize(), second.truesize()), (empty, NetBuf::alloc(&memory, 0).unwrap().truesize()));
+
+    // More than a buffer can be charged for: the account stays at its end, and comes down from there no further.
+    for _ in 0..2 {
+        let mut member = NetBuf::alloc(&memory, 0).unwrap();
+        member.add_rx_frag(block(&memory, 0, 0, b""), 0, 1000, usize::MAX).unwrap();
+        first.append_to_frag_list(member).unwrap();
+        assert_eq!((first.truesize(), account.bears()), (u32::MAX as usize, u32::MAX as usize));
+    }
+    first.trim(1000).unwrap();
+    assert_eq!((first.truesize(), account.bears()), (empty, empty));
+    second.linearize().unwrap();
+    drop((first, second));
+    assert_eq!(account.bears(), 0);
+}
+
+#[test]
 fn what_is_joined_to_another_buffer_leaves_its_own_account() {
     let memory = host::memory();
     let (mine, other) = (Arc::new(Account::default()), Arc::new(Account::default()));
