@@ -106,7 +106,6 @@ pub(crate) struct Descriptor {
     pub(crate) priority: u32,
     pub(crate) mark: u32,
     pub(crate) hash: u32,
-    /// Index of the interface plus one; 0: none.
     pub(crate) interface: u32,
     pub(crate) timestamp: u64,
     /// Room for what comes; keeps the third part on its own cache line.

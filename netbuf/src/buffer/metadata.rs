@@ -52,7 +52,8 @@ const HAS_VLAN: u8 = 1;
 const PEEKED: u8 = 2;
 const HAS_HASH: u8 = 4;
 const HAS_TIMESTAMP: u8 = 8;
-const NO_HEADER_REFERENCE: u8 = 16;
+const PAYLOAD_ONLY: u8 = 16;
+const HAS_INTERFACE: u8 = 32;
 
 /// Bytes of private state that a buffer carries for its owner (`cb`): see [`NetBuf::control_block`].
 pub const CONTROL_BLOCK_SIZE: usize = 48;
@@ -173,36 +174,10 @@ impl NetBuf {
         /// When the packet arrived or left, in nanoseconds of the surroundings' clock (`tstamp`).
         timestamp, set_timestamp, timestamp: u64, HAS_TIMESTAMP
     );
-
-    /// The interface that the packet arrived on or leaves by (`dev`, `iif`), as an index that the network layer gives.
-    ///
-    /// ```
-    /// # let memory = netbuf::host::memory();
-    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
-    /// assert_eq!(buffer.interface(), None);
-    /// buffer.set_interface(Some(0));
-    /// assert_eq!(buffer.interface(), Some(0));
-    /// # Ok::<(), netbuf::Error>(())
-    /// ```
-    #[inline]
-    #[must_use]
-    pub fn interface(&self) -> Option<u32> {
-        self.descriptor().interface.checked_sub(1)
-    }
-
-    /// Sets [`interface`](Self::interface).
-    ///
-    /// ```
-    /// # let memory = netbuf::host::memory();
-    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
-    /// buffer.set_interface(Some(3));
-    /// assert_eq!(buffer.interface(), Some(3));
-    /// # Ok::<(), netbuf::Error>(())
-    /// ```
-    #[inline]
-    pub fn set_interface(&mut self, interface: Option<u32>) {
-        self.descriptor_mut().interface = interface.map_or(0, |index| index.saturating_add(1));
-    }
+    optional_field!(
+        /// The interface that the packet arrived on or leaves by (`dev`, `iif`), as an index that the network layer gives.
+        interface, set_interface, interface: u32, HAS_INTERFACE
+    );
 
     /// Whom the packet is for (`pkt_type`).
     ///
@@ -277,7 +252,7 @@ impl NetBuf {
     /// ```
     #[must_use]
     pub fn is_payload_only(&self) -> bool {
-        self.descriptor().flags & NO_HEADER_REFERENCE != 0
+        self.descriptor().flags & PAYLOAD_ONLY != 0
     }
 
     /// Sets [`is_payload_only`](Self::is_payload_only).
@@ -290,7 +265,7 @@ impl NetBuf {
     /// # Ok::<(), netbuf::Error>(())
     /// ```
     pub fn set_payload_only(&mut self, payload_only: bool) {
-        self.set_flag(NO_HEADER_REFERENCE, payload_only);
+        self.set_flag(PAYLOAD_ONLY, payload_only);
     }
 
     fn set_flag(&mut self, flag: u8, on: bool) {

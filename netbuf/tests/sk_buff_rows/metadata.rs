@@ -62,13 +62,13 @@ fn each_field_keeps_its_extremes_and_disturbs_no_other() {
     buffer.set_vlan(Some(u16::MAX));
     buffer.set_hash(Some(u32::MAX));
     buffer.set_timestamp(Some(u64::MAX - 1));
-    buffer.set_interface(Some(7));
+    buffer.set_interface(Some(u32::MAX));
     buffer.set_peeked(true);
     assert_eq!((buffer.protocol(), buffer.priority(), buffer.mark()), (u16::MAX, u32::MAX, u32::MAX - 1));
     assert_eq!(buffer.queue_mapping(), u16::MAX - 1);
     assert_eq!((buffer.mac_len(), buffer.header_len()), (u16::MAX - 2, u16::MAX - 3));
     assert_eq!((buffer.vlan(), buffer.hash()), (Some(u16::MAX), Some(u32::MAX)));
-    assert_eq!((buffer.timestamp(), buffer.interface()), (Some(u64::MAX - 1), Some(7)));
+    assert_eq!((buffer.timestamp(), buffer.interface()), (Some(u64::MAX - 1), Some(u32::MAX)));
     assert!(buffer.is_peeked() && !buffer.is_payload_only());
     buffer.set_peeked(false);
     buffer.set_payload_only(true);
