@@ -186,12 +186,14 @@ impl NetBuf {
             // SAFETY: as above.
             frags.iter().all(|frag| unsafe { block::references(frag.block) } == 1)
         };
-        let mut next: *const Descriptor = *self.shared_info().frag_list();
+        let mut next = *self.shared_info().frag_list();
         let mut all = exclusive(self.descriptor());
-        // SAFETY: the chain belongs to this buffer's shared info.
-        while let Some(member) = unsafe { next.as_ref() } {
-            all &= !head::is_shared(member) && exclusive(member);
-            next = member.next;
+        while let Some(member) = NonNull::new(next) {
+            // SAFETY: the chain belongs to this buffer's shared info, which is borrowed.
+            unsafe {
+                all &= !head::is_shared(member) && exclusive(member.as_ref());
+                next = member.as_ref().next;
+            }
         }
         if all { Ok(()) } else { Err(Shared) }
     }

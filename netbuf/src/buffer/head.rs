@@ -167,17 +167,28 @@ pub(crate) unsafe fn discard(memory: NonNull<Inner>, head: &Head, owner: bool) {
     unsafe { put(memory, *head, owner) };
 }
 
-/// Whether anybody else uses the head of `descriptor`.
+/// Whether anybody else uses the head of a descriptor.
+///
+/// It is asked for by pointer: a reference to one half of a pair would not lead to what both halves know of each other.
+///
+/// # Safety
+///
+/// The descriptor is alive, and its owner has lent it.
 #[inline]
-pub(crate) fn is_shared(descriptor: &Descriptor) -> bool {
-    descriptor.flags & MAYBE_CLONED != 0 && is_really_shared(descriptor)
+pub(crate) unsafe fn is_shared(descriptor: NonNull<Descriptor>) -> bool {
+    // SAFETY: by contract.
+    unsafe { descriptor.as_ref().flags & MAYBE_CLONED != 0 && is_really_shared(descriptor) }
 }
 
-fn is_really_shared(descriptor: &Descriptor) -> bool {
+/// # Safety
+///
+/// As for [`is_shared`].
+unsafe fn is_really_shared(descriptor: NonNull<Descriptor>) -> bool {
     // SAFETY: a descriptor keeps its head alive; the kind says that it is half of a pair.
     unsafe {
-        descriptor.shared_info().as_ref().users() != 1
-            || descriptor.kind != DescriptorKind::Single && pair::is_shared(NonNull::from(descriptor))
+        let this = descriptor.as_ref();
+        this.shared_info().as_ref().users() != 1
+            || this.kind != DescriptorKind::Single && pair::is_shared(descriptor)
     }
 }
 

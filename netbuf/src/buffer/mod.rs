@@ -283,7 +283,8 @@ impl NetBuf {
     #[inline]
     #[must_use]
     pub fn is_cloned(&self) -> bool {
-        head::is_shared(self.descriptor())
+        // SAFETY: a buffer owns a live descriptor.
+        unsafe { head::is_shared(self.descriptor) }
     }
 }
 
