@@ -32,11 +32,13 @@ pub(super) unsafe fn write_copy(source: &Descriptor, place: NonNull<Descriptor>,
         }
         #[cfg(feature = "loom")]
         ptr::copy_nonoverlapping(source, place, 1);
-        // Source of the head, kind, packet type and flags, in one store: a load of several of them would wait for four.
+        // Source of the head, kind, packet type and flags in one store. Freeing loads them in one, and a processor cannot
+        // hand such a load what four narrower stores have still under way: it would wait for them.
         let kept = u32::from_ne_bytes([0xff, 0, 0xff, !CHARGED]);
         let own = u32::from_ne_bytes([0, kind as u8, 0, MAYBE_CLONED]);
-        let word = (&raw const source.head_source).cast::<u32>().read() & kept | own;
-        (&raw mut (*place).head_source).cast::<u32>().write(word);
+        let offset = core::mem::offset_of!(Descriptor, head_source);
+        let word = ptr::from_ref(source).byte_add(offset).cast::<u32>().read() & kept | own;
+        place.byte_add(offset).cast::<u32>().write(word);
         (*place).control_block = source.control_block;
         (&raw mut (*place).owner).write(None);
         (*place).next = ptr::null_mut();
@@ -152,7 +154,7 @@ impl NetBuf {
             unsafe { head::discard(memory, &new, owner) };
             return Err(error);
         }
-        // The headers in the head and the head's bytes, not the payload, were copied: only the payload counts.
+        // What lay in the headroom was copied, too, but it is not part of the packet and does not count.
         self.inner().copied_bytes.add(owner, self.head_len());
         let data_offset = self.headroom() + headroom;
         // SAFETY: this buffer owns its descriptor, whose head is replaced right below.
@@ -295,9 +297,26 @@ pub(super) fn clone_list(mut next: *const Descriptor, owner: bool) -> Result<*mu
     Ok(first)
 }
 
+/// Counts of handles from here on are not trusted to come back: see [`SharedNetBuf::users`].
+const TOO_MANY: u32 = 1 << 31;
+/// What such a count is set to, far from both ends of its range.
+const SATURATED: u32 = 3 << 30;
+
 /// One of several handles to the same descriptor: readable by all, writable by none. Linux's `users` count.
 ///
 /// It is what a packet tap gets: the very buffer, as long as it does not change it.
+///
+/// ```
+/// # let memory = netbuf::host::memory();
+/// let mut received = netbuf::NetBuf::rx_alloc(&memory, 64)?;
+/// received.put(5)?.copy_from_slice(b"hello");
+/// let packet = received.share();
+/// let tap = packet.clone();
+/// let mut buffer = packet.share_check()?; // the stack's: a clone, for the tap has the descriptor
+/// buffer.pull(5)?;
+/// assert_eq!(tap.data(), b"hello"); // everything that only reads is at hand
+/// # Ok::<(), netbuf::Error>(())
+/// ```
 pub struct SharedNetBuf {
     descriptor: NonNull<Descriptor>,
 }
@@ -314,6 +333,9 @@ impl SharedNetBuf {
     }
 
     /// How many handles there are.
+    ///
+    /// Handles that are forgotten are never given up. Should they be 2^31, the count stays there, and the buffer is never
+    /// freed: as with Linux's `refcount_t`, a leak and nothing worse.
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -364,7 +386,10 @@ impl Deref for SharedNetBuf {
 
 impl Clone for SharedNetBuf {
     fn clone(&self) -> Self {
-        self.descriptor().users.fetch_add(1, Ordering::Relaxed);
+        let users = &self.descriptor().users;
+        if users.fetch_add(1, Ordering::Relaxed) >= TOO_MANY {
+            users.store(SATURATED, Ordering::Relaxed);
+        }
         Self { descriptor: self.descriptor }
     }
 }
@@ -374,7 +399,11 @@ impl Drop for SharedNetBuf {
         let users = &self.descriptor().users;
         // No atomic write when nobody else is left to see it.
         if look(users) != 1 {
-            if users.fetch_sub(1, Ordering::AcqRel) != 1 {
+            let before = users.fetch_sub(1, Ordering::AcqRel);
+            if before >= TOO_MANY {
+                users.store(SATURATED, Ordering::Relaxed);
+            }
+            if before != 1 {
                 return;
             }
             users.store(1, Ordering::Relaxed);
@@ -387,5 +416,24 @@ impl Drop for SharedNetBuf {
 impl fmt::Debug for SharedNetBuf {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(formatter)
+    }
+}
+
+#[cfg(all(test, feature = "host", not(feature = "loom")))]
+mod tests {
+    use crate::NetBuf;
+    use crate::sync::Ordering;
+
+    #[test]
+    fn more_handles_than_can_be_counted_keep_the_buffer() {
+        let memory = crate::host::memory();
+        let first = NetBuf::alloc(&memory, 64).map(NetBuf::share).expect("memory");
+        // As if all others had been forgotten.
+        first.descriptor().users.store(u32::MAX, Ordering::Relaxed);
+        let handles = [(); 3].map(|()| first.clone());
+        drop(handles);
+        assert!(first.users() >= super::TOO_MANY);
+        assert_eq!(memory.statistics().live_descriptors, 1);
+        first.descriptor().users.store(1, Ordering::Relaxed);
     }
 }
