@@ -61,9 +61,9 @@ impl NetBuf {
         // packet lies there.
         let target = unsafe { core::slice::from_raw_parts_mut(descriptor.data.as_ptr().add(head_len), more) };
         self.copy_bits(head_len, target)?;
-        self.drop_from_front_of_frags(more)?;
+        // The lengths first: what follows calls the owner, who may panic.
         self.descriptor_mut().data_len -= more as u32;
-        Ok(())
+        Ok(self.drop_from_front_of_frags(more)?)
     }
 
     /// Moves everything into the head (`skb_linearize`).
@@ -80,7 +80,7 @@ impl NetBuf {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfMemory`]: the packet is as it was.
+    /// [`Error::OutOfMemory`], for packets of more than 16 MiB in any case: the packet is as it was.
     pub fn linearize(&mut self) -> Result<(), Error> {
         self.may_pull(self.len())
     }

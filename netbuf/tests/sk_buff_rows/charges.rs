@@ -2,11 +2,11 @@
 //! every operation.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 
 use netbuf::{MemoryOwner, NetBuf, context, host};
 
-use crate::{block, buffer, bytes};
+use crate::{block, buffer, bytes, content};
 
 /// A socket's account.
 #[derive(Default)]
@@ -217,6 +217,28 @@ fn truesize_is_never_less_than_descriptor_and_head_whatever_frags_were_said_to_p
     second.linearize().unwrap();
     drop((first, second));
     assert_eq!(account.bears(), 0);
+}
+
+#[test]
+fn an_owner_who_panics_leaves_the_packet_whole() {
+    #[derive(Default)]
+    struct PanicsOnce(AtomicBool);
+    impl MemoryOwner for PanicsOnce {
+        fn charge(&self, _truesize: usize) {}
+        fn discharge(&self, _truesize: usize) {
+            assert!(self.0.swap(true, Ordering::Relaxed), "for the test");
+        }
+    }
+    let memory = host::memory();
+    let mut packet = buffer(&memory, b"head", &[&bytes(50, 1), &bytes(60, 2)]);
+    let whole = content(&packet);
+    packet.set_owner(Arc::new(PanicsOnce::default()));
+    // The first frag goes, and what it held is given back.
+    let pulled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| packet.may_pull(54)));
+    assert!(pulled.is_err());
+    assert_eq!((content(&packet), packet.head_len()), (whole, 54));
+    drop(packet);
+    assert_eq!(memory.statistics().live_descriptors, 0);
 }
 
 #[test]
