@@ -31,7 +31,8 @@ impl fmt::Display for Shared {
 
 impl core::error::Error for Shared {}
 
-/// Why an operation on a buffer was refused. The buffer is as it was before.
+/// Why an operation on a buffer was refused. The buffer is as it was before, or holds the same packet at least: it may
+/// have got a head of its own meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -75,7 +76,7 @@ pub enum Error {
         /// Frags in the buffer.
         frags: usize,
     },
-    /// A buffer on a frag list cannot have a frag list of its own.
+    /// A frag list where there may be none: on a buffer that is to go on a frag list, or to be split.
     NestedFragList,
     /// Offset and length do not lie within the block.
     OutsideBlock {
@@ -84,9 +85,9 @@ pub enum Error {
         /// Bytes in the block.
         block_len: usize,
     },
-    /// The length is more than a buffer can describe.
+    /// The packet would be longer than a buffer can describe, which is 1 GiB.
     TooLarge {
-        /// Bytes asked for.
+        /// Bytes that it would have.
         bytes: usize,
     },
 }
@@ -114,14 +115,14 @@ impl fmt::Display for Error {
             Self::TooManyFrags { frags } => {
                 write!(formatter, "the buffer has {frags} frags already, of {} that fit", crate::MAX_FRAGS)
             }
-            Self::NestedFragList => {
-                formatter.write_str("a buffer on a frag list cannot have a frag list of its own")
-            }
+            Self::NestedFragList => formatter.write_str(
+                "the buffer has a frag list: it can be neither split nor put on another frag list",
+            ),
             Self::OutsideBlock { end, block_len } => {
                 write!(formatter, "the frag would end at byte {end} of a block of {block_len} bytes")
             }
             Self::TooLarge { bytes } => {
-                write!(formatter, "{bytes} bytes are more than a buffer can describe")
+                write!(formatter, "a packet of {bytes} bytes is more than a buffer can describe")
             }
         }
     }

@@ -21,7 +21,7 @@
 //!          v      v                           v               v
 //!          ┌──────┬───────────────────────────┬───────────────┬─────────────────────┐
 //!          │ head │ linear data               │   tailroom    │ shared info         │   shared by clones,
-//!          │ room │ (head_len bytes)          │               │ users, frags[17],   │   read only then
+//!          │ room │ (head_len bytes)          │               │ dataref, frags[17], │   read only then
 //!          └──────┴───────────────────────────┴───────────────┤ frag list           │
 //!           <push                     put>                    └──┬──────────┬───────┘
 //!            pull>                   <trim                       │          │
@@ -34,11 +34,15 @@
 //! - The **descriptor** says where things are and what is known about them. It belongs to one [`NetBuf`], or to
 //!   several [`SharedNetBuf`] handles that only read it.
 //! - The **linear data** lies between [headroom](NetBuf::headroom) and [tailroom](NetBuf::tailroom), so that headers
-//!   are added and removed by moving a pointer. The **shared info** lies right behind it. Both are shared by clones.
+//!   are added and removed by moving a pointer. The **shared info** lies right behind the tailroom. From `head` to its
+//!   end it is all one piece, the *head*, which [clones](NetBuf::clone_buffer) share; `dataref` counts them.
 //! - **Frags** refer to pieces of page blocks, where the device put them. A block lives as long as anybody refers to it.
+//!   The **frag list** leads to further buffers in which the packet continues: so
+//!   [fragments of IP](NetBuf::append_to_frag_list) become one packet.
 //!
-//! These hold at all times: `head <= data <= tail <= end`; [`len`](NetBuf::len) is the packet, `head_len` the linear
-//! part of it and `data_len` the rest; [`truesize`](NetBuf::truesize) is the memory really held.
+//! These hold at all times: `head <= data <= tail <= end`, where `tail` is not stored, but is where the linear data ends;
+//! [`len`](NetBuf::len) is the packet, `head_len` the linear part of it and `data_len` the rest;
+//! [`truesize`](NetBuf::truesize) is the memory that is held for it.
 //!
 //! # A packet's life
 //!
@@ -87,7 +91,9 @@
 //!
 //! A head with several users is read only: [`data_mut`](NetBuf::data_mut), `put` and `push` of a cloned buffer are
 //! refused with [`Shared`], and [`unshare`](NetBuf::unshare), [`cow`](NetBuf::cow) or
-//! [`expand_head`](NetBuf::expand_head) make a private copy of the linear part (frags stay shared). A block is written
+//! [`expand_head`](NetBuf::expand_head) make a private copy of the linear part (frags stay shared). That goes for headers
+//! in front of a clone, too: a queue for retransmission keeps payload in frags and calls `cow` on each clone that it sends,
+//! which copies no payload. A block is written
 //! only through [`Block`], which has one owner; [shared](Block::share), it is read only until the last reference dies.
 //! So what a device may write is never what somebody reads, unless a driver hands the bus address of a block to a
 //! device and then gives the block away: a driver keeps the block in its ring entry until the device is done.
@@ -151,7 +157,8 @@
 //!
 //! Everything that is given back is kept for the next one, so that in steady state the page source is not called at
 //! all: [`Statistics::allocator_calls`] stands still. [`Memory::shrink`] gives back what nobody uses. Exhaustion is
-//! [`OutOfMemory`], never a panic, and leaves everything as it was.
+//! [`OutOfMemory`], never a panic, and leaves everything as it was. A head that is too large for `kmalloc-8192` gets a
+//! block of its own.
 //!
 //! A [`Memory`] belongs to the context that made it (see [`context`]), which works without atomic instructions; other
 //! threads go through a lock, and interrupt handlers leave what they free to a task.
@@ -162,6 +169,9 @@
 //! | --- | --- | --- |
 //! | descriptor | 192 bytes: three cache lines | 232 |
 //! | shared info | 312 bytes: 40 and 17 frags of 16 | 320 |
+//!
+//! A head has room for 16 MiB at most; more is [`OutOfMemory`]. A packet with its frags has 1 GiB at most; more is
+//! [`Error::TooLarge`].
 //!
 //! The first cache line of the descriptor holds what `put`, `push`, `pull`, queues and freeing need; the second the
 //! metadata; the third the control block. A frag is a pointer, an offset and a length. Both sizes are asserted when
@@ -180,6 +190,13 @@
 //! - `dev` and `iif` are one number. NUMA nodes are not told apart.
 //! - Segmentation offload is described (segment size, count) but not done. A buffer on a frag list has no frag list of its
 //!   own. [Joining](NetBuf::try_coalesce) does not turn the head of the second buffer into a frag of the first.
+//!
+//! # Features
+//!
+//! Without any the crate needs `core` and `alloc`: a kernel implements [`PageSource`] and calls
+//! [`context::declare_single_core`]. With **`host`** there is the module [`host`], a page source on the system allocator
+//! for tests and for programs on an operating system, and threads are told apart; the examples need it. **`loom`** puts
+//! loom's atomics in place of the processor's, for this crate's own tests.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
@@ -188,7 +205,7 @@ mod buffer;
 pub mod context;
 mod cursor;
 mod error;
-#[cfg(feature = "host")]
+#[cfg(any(feature = "host", doc))]
 pub mod host;
 mod locked_queue;
 mod memory;

@@ -15,6 +15,7 @@ pub const RECEIVE_HEADROOM: usize = 64;
 /// New buffers: with a head of a slab cache, with one of a page fragment for receiving, and in pairs.
 impl NetBuf {
     /// A buffer with a linear area of `size` bytes, rounded up to the cache line, all of it tailroom (`alloc_skb`).
+    /// It has no headroom until some is [reserved](Self::reserve).
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
@@ -25,7 +26,7 @@ impl NetBuf {
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`]: neither head nor descriptor leaks.
+    /// [`OutOfMemory`], for more than 16 MiB in any case: neither head nor descriptor leaks.
     #[inline]
     pub fn alloc(memory: &Memory, size: usize) -> Result<Self, OutOfMemory> {
         if memory.inner().is_owner()
@@ -108,6 +109,9 @@ impl NetBuf {
     /// A buffer whose first [clone](Self::clone_buffer) needs no allocator: its descriptor comes with a second one
     /// (`alloc_skb_fclone`). For packets that are kept while a clone travels, as TCP's. In the context that owns the memory
     /// that clone also costs no atomic instruction; other contexts take a lock.
+    ///
+    /// Original and clone share the head, so that headers cannot be pushed in front of either before the clone has a head
+    /// of its own: see [`cow`](Self::cow).
     ///
     /// ```
     /// # let memory = netbuf::host::memory();

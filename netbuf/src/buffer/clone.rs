@@ -230,9 +230,15 @@ impl NetBuf {
     ///
     /// ```
     /// # let memory = netbuf::host::memory();
-    /// let mut buffer = netbuf::NetBuf::alloc(&memory, 64)?;
-    /// buffer.cow(14)?;
-    /// assert!(buffer.headroom() >= 14);
+    /// // What is kept for retransmission has its payload in frags; each transmission gets headers of its own.
+    /// # use netbuf::{Block, Error, NetBuf, Zone};
+    /// let mut kept = NetBuf::alloc_fclone(&memory, 0)?;
+    /// kept.add_rx_frag(Block::alloc(&memory, 0, Zone::Normal)?.share(), 0, 1460, 4096)?;
+    /// let mut sent = kept.clone_buffer()?;
+    /// assert_eq!(sent.push(20), Err(Error::Headroom { wanted: 20, available: 0 }));
+    /// sent.cow(20)?;
+    /// sent.push(20)?.fill(0);
+    /// assert_eq!((kept.len(), sent.len(), memory.copied_bytes()), (1460, 1480, 0));
     /// # Ok::<(), netbuf::Error>(())
     /// ```
     ///

@@ -51,7 +51,7 @@ pub(crate) struct Contents {
     pub(crate) len: u32,
     /// Those of them in frags.
     pub(crate) data_len: u32,
-    /// Memory that the frags pin, at most 2 GiB: that much can be said to be.
+    /// Memory that the frags pin, cut off at 2 GiB, so that the truesize fits its 32 bits.
     pub(crate) pinned: u32,
 }
 
@@ -121,7 +121,7 @@ impl Descriptor {
     ///
     /// # Safety
     ///
-    /// The head is larger than the headroom.
+    /// The head has room for the headroom.
     #[inline(always)]
     pub(crate) unsafe fn new(
         memory: NonNull<Inner>,

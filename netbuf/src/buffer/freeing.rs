@@ -55,9 +55,10 @@ impl NetBuf {
 }
 
 impl Drop for NetBuf {
-    /// The most frequent end in line; all others elsewhere.
+    /// As [`free_any`](Self::free_any).
     #[inline]
     fn drop(&mut self) {
+        // The most frequent end in line; all others elsewhere.
         let inner = self.inner();
         if inner.is_owner() && self.descriptor().is_plain() {
             // SAFETY: the buffer owns its descriptor and ends here, and the caller owns the memory.

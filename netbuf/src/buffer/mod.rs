@@ -51,8 +51,8 @@ pub struct NetBuf {
     descriptor: NonNull<Descriptor>,
 }
 
-// SAFETY: the descriptor has one owner. What it points to is either its own, or counted with atomics and read only
-// while shared; its memory may be reached from every context.
+// SAFETY: the descriptor has one owner. What it points to is either its own, or counted (with atomics, or by the rules of
+// `pair`) and read only while shared; its memory may be reached from every context.
 unsafe impl Send for NetBuf {}
 // SAFETY: through a shared reference everything is read only.
 unsafe impl Sync for NetBuf {}

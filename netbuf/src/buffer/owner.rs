@@ -37,14 +37,16 @@ pub trait MemoryOwner: Send + Sync {
     /// A buffer that holds `truesize` bytes of memory, or holds that many more now, is yours.
     fn charge(&self, truesize: usize);
 
-    /// A buffer that you were charged `truesize` bytes for died, was given to somebody else, or shrank by that much.
+    /// A buffer that you were charged `truesize` bytes for died, was given to somebody else, or shrank by that much. Of one
+    /// that died in an interrupt handler you hear when a task frees it.
     fn discharge(&self, truesize: usize);
 }
 
 /// Accounting: who pays for the memory.
 impl NetBuf {
-    /// Memory really held: descriptor, linear area, shared info, what each frag pins, and the same of each buffer on
-    /// the frag list.
+    /// Memory held: descriptor, linear area, shared info, what each frag pins, and the same of each buffer on the frag
+    /// list. What a slab object or a block of its own is larger than the head does not count, and more than 4 GiB less one
+    /// byte are not told.
     ///
     /// What a frag pins is said when it is added, and not noted frag by frag. So when frags are dropped the truesize
     /// falls to what the others can pin at most, which is all of their blocks; without frags it is exact.

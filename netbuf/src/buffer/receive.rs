@@ -16,7 +16,7 @@ pub struct ReceivePattern {
     /// Packets up to this length are copied whole, which frees the block early; `usize::MAX` copies every packet.
     pub copybreak: usize,
     /// Memory that a frag is said to pin: a whole aggregate, or `None` for the frag's length rounded up to the cache
-    /// line.
+    /// line. More than 2 GiB count as 2 GiB.
     pub truesize: Option<usize>,
 }
 
