@@ -9,6 +9,11 @@
 //! - Without it nothing is known about the surroundings, and every context takes the lock, until the kernel says that
 //!   it runs on one core ([`declare_single_core`]). From then on there are two contexts: the tasks, which never
 //!   preempt each other, and the interrupt handlers.
+//!
+//! A kernel on several cores cannot say so, and its handlers are not known as such: [`enter_interrupt`] changes nothing
+//! there. The lock does not turn interrupts off either, so a handler that waits for it may wait for the very task that it
+//! interrupted. Such a handler gives buffers up by [`free_irq`](crate::NetBuf::free_irq), which takes no lock, and leaves
+//! all else to a task: allocating, dropping buffers and blocks, and [locked queues](crate::LockedQueue).
 
 use core::marker::PhantomData;
 
@@ -35,7 +40,8 @@ pub struct InterruptGuard {
     not_send: PhantomData<*const ()>,
 }
 
-/// To be called first in each interrupt handler that may touch a buffer, a block or a memory.
+/// To be called first in each interrupt handler that may touch a buffer, a block or a memory. Without feature `host` it
+/// has no effect before [`declare_single_core`] was called.
 ///
 /// On the host it lets a test play an interrupt:
 ///
@@ -62,7 +68,7 @@ impl Drop for InterruptGuard {
     }
 }
 
-/// Whether the caller runs in an interrupt handler, as told by [`enter_interrupt`].
+/// Whether the caller runs in an interrupt handler, as told by [`enter_interrupt`]; never, where that has no effect.
 ///
 /// ```
 /// assert!(!netbuf::context::in_interrupt());

@@ -1,7 +1,11 @@
 //! A page source on the host: the system allocator under bus addresses that are not pointers.
 //!
-//! Tests and device models use it. It counts what is out, lets a model reach memory by bus address the way a device
-//! would, and fails on demand.
+//! For feature `host`. Tests and device models use it. It counts what is out, lets a model reach memory by bus address the
+//! way a device would, and fails on demand.
+//!
+//! A device writes to memory whoever borrows it, and so does [`HostPages::write`]: it is the one safe function of this
+//! crate that can break Rust's rules, for models of devices are to be written without `unsafe`. A model keeps the rule that
+//! a real device keeps: it writes to memory that a driver has lent to it, and no longer than until it said that it is done.
 
 extern crate std;
 
@@ -231,7 +235,8 @@ impl HostPages {
         Ok(unsafe { block.pointer.add(offset) })
     }
 
-    /// Reads memory as a device does, by bus address.
+    /// Reads memory as a device does, by bus address. Nobody may be writing to it at the same time: see the
+    /// [module](self).
     ///
     /// ```
     /// # use netbuf::{Block, Memory, Zone, host::HostPages};
@@ -251,13 +256,14 @@ impl HostPages {
     pub fn read(&self, bus_address: u64, target: &mut [u8]) -> Result<(), BusError> {
         let state = self.state();
         let source = Self::resolve(&state, bus_address, target.len())?;
-        // SAFETY: the range lies within a live block, whose bytes are initialised. As with a real device nothing keeps
-        // the processor from writing it at the same time; the driver under test must not.
+        // SAFETY: the range lies within a live block, whose bytes are initialised, and which is not released while the
+        // state is locked. That the processor does not write it at the same time is left to the model and the driver under
+        // test, as the module says.
         unsafe { source.as_ptr().copy_to_nonoverlapping(target.as_mut_ptr(), target.len()) };
         Ok(())
     }
 
-    /// Writes memory as a device does, by bus address.
+    /// Writes memory as a device does, by bus address. Nobody may be using it at the same time: see the [module](self).
     ///
     /// ```
     /// # use netbuf::{Block, Memory, Zone, host::HostPages};
@@ -278,8 +284,8 @@ impl HostPages {
     pub fn write(&self, bus_address: u64, source: &[u8]) -> Result<(), BusError> {
         let state = self.state();
         let target = Self::resolve(&state, bus_address, source.len())?;
-        // SAFETY: the range lies within a live block. As with a real device nothing keeps the processor from reading
-        // it at the same time; the driver under test must not.
+        // SAFETY: the range lies within a live block, which is not released while the state is locked. That the processor
+        // does not use it at the same time is left to the model and the driver under test, as the module says.
         unsafe { target.as_ptr().copy_from_nonoverlapping(source.as_ptr(), source.len()) };
         Ok(())
     }
@@ -298,8 +304,8 @@ fn layout(order: u8) -> Option<Layout> {
     Layout::from_size_align(len, len).ok()
 }
 
-// SAFETY: a block is a live allocation of the system allocator, aligned to its length and zeroed or left as its last
-// user left it; its bus address is unique among live blocks and aligned like it.
+// SAFETY: a block is a live allocation of the system allocator of the length asked for, aligned to it and filled; its bus
+// address is unique among live blocks and aligned like it. Nothing unwinds but for a release that breaks the contract.
 unsafe impl PageSource for HostPages {
     fn allocate(&self, order: u8, zone: Zone) -> Option<PageBlock> {
         let mut state = self.state();

@@ -6,7 +6,8 @@ use crate::buffer::NetBuf;
 use crate::queue::Queue;
 use crate::sync::SpinLock;
 
-/// A [`Queue`] behind a spin lock. While the lock is held interrupts are off, where the kernel declared how.
+/// A [`Queue`] behind a spin lock. While the lock is held interrupts are off, where the kernel
+/// [declared](crate::context::declare_single_core) how; elsewhere it is not for interrupt handlers.
 ///
 /// The methods have Linux's locked meanings; [`with`](Self::with) runs several unlocked ones under one hold.
 ///
