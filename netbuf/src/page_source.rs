@@ -18,6 +18,17 @@ pub enum Zone {
     Normal,
 }
 
+impl Zone {
+    /// The name that Linux prints.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Dma => "DMA",
+            Self::Dma32 => "DMA32",
+            Self::Normal => "Normal",
+        }
+    }
+}
+
 /// `PAGE_SIZE << order` contiguous bytes, aligned to their own size.
 ///
 /// A plain description: whoever got it from [`PageSource::allocate`] answers for giving it back once.
@@ -109,11 +120,19 @@ impl PageBlock {
 ///
 /// # Implementation safety
 ///
-/// A block returned by `allocate` is valid for reads and writes of its whole length until it is released, is not
-/// given out a second time before that, is aligned to its length in both address spaces, and its bytes are
-/// initialised (their values are arbitrary).
+/// A block returned by `allocate` has the order that was asked for, is valid for reads and writes of its whole length
+/// until it is released, is not given out a second time before that, is aligned to its length in both address spaces,
+/// and its bytes are initialised (their values are arbitrary). Neither `allocate` nor `release` unwinds.
+///
+/// # When it is called
+///
+/// By whoever allocates or frees something of a memory over this source: in any context that does, interrupt handlers
+/// included where those allocate, and often under that memory's lock. So a source locks what it shares, does not wait for
+/// anything long, and uses nothing of a memory over itself.
 pub unsafe trait PageSource: Send + Sync {
-    /// A block of `PAGE_SIZE << order` bytes from `zone` or a more restricted one; `None` when there is none left.
+    /// A block of `PAGE_SIZE << order` bytes from `zone` or a more restricted one; `None` when there is none left, or when
+    /// the source has none of that order at all. Orders up to 18 are asked for (1 GiB), by the memory itself up to 13: a
+    /// head of 16 MiB with its shared info takes that; heads up to 8 KiB and all bookkeeping do with 4.
     fn allocate(&self, order: u8, zone: Zone) -> Option<PageBlock>;
 
     /// Takes a block back.

@@ -5,7 +5,7 @@ use core::fmt;
 use super::descriptor::IN_BLOCK;
 use super::{NetBuf, head};
 use crate::memory::block;
-use crate::memory::slab::{CACHES, zone_name};
+use crate::memory::slab::CACHES;
 use crate::page_source::PageBlock;
 
 /// What a head lies in.
@@ -151,7 +151,7 @@ impl fmt::Display for BufferInspection<'_> {
         write!(
             formatter,
             ", zone: {}, data references: {}, truesize: {}",
-            zone_name(self.block.zone),
+            self.block.zone.name(),
             self.data_references,
             self.truesize
         )?;
@@ -161,7 +161,7 @@ impl fmt::Display for BufferInspection<'_> {
                 "\nfrag {index}: page block, order: {}, references: {}, zone: {}, offset: {}, len: {}",
                 frag.block.order,
                 frag.references,
-                zone_name(frag.block.zone),
+                frag.block.zone.name(),
                 frag.offset,
                 frag.len
             )?;

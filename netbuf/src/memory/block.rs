@@ -108,7 +108,11 @@ pub(crate) unsafe fn put(memory: &Inner, header: NonNull<BlockHeader>, owner: bo
     }
 }
 
-/// [`put`] of a block that lies in a buffer of another memory.
+/// [`put`] of a block of `memory` that lies in a buffer of another one.
+///
+/// # Safety
+///
+/// As for [`put`], and nothing but the block need keep its memory alive.
 #[cold]
 unsafe fn put_of_another(memory: NonNull<Inner>, header: NonNull<BlockHeader>) {
     // SAFETY: by the contract of `put`.
@@ -135,6 +139,11 @@ pub(crate) unsafe fn put_directly(header: NonNull<BlockHeader>) {
     }
 }
 
+/// [`retire`]s a block, or leaves that to a task.
+///
+/// # Safety
+///
+/// As for [`retire`].
 #[cold]
 unsafe fn retire_from_any_context(header: NonNull<BlockHeader>) {
     if context::in_interrupt() {

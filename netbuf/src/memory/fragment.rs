@@ -146,6 +146,10 @@ impl FragmentAllocator {
 
     /// Makes the whole of a block room, with a stock of references: of the current one if nobody uses it any more, of
     /// another one otherwise.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the owner of `inner`, whose allocator this is.
     #[cold]
     unsafe fn refill(&self, inner: NonNull<Inner>) -> Result<(), OutOfMemory> {
         let block = if let Some(current) = self.stock.block()

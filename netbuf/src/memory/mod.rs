@@ -20,7 +20,8 @@ use crate::sync::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, SpinLock, is_nul
 
 use block::BlockHeader;
 use fragment::FragmentAllocator;
-use slab::{BLOCK_HEADER_CACHE, CACHE_COUNT, CACHES, CacheIndex, Counter, Magazine, SharedCache};
+use slab::{BLOCK_HEADER_CACHE, CACHE_COUNT, CACHES, CacheIndex, Magazine, SharedCache};
+use statistics::Counter;
 use stock::Stock;
 
 pub use statistics::{CacheInformation, MemoryTables, Statistics};
@@ -138,6 +139,11 @@ impl Inner {
         &self.local[cache]
     }
 
+    /// [`free`](Self::free) by anybody but the owner.
+    ///
+    /// # Safety
+    ///
+    /// As there.
     #[cold]
     unsafe fn free_shared(this: NonNull<Self>, cache: CacheIndex, object: NonNull<u8>) {
         // SAFETY: the memory lives as long as the object is not on a free list.
@@ -429,7 +435,8 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// A memory over `source`, belonging to the calling context.
+    /// A memory over `source`, belonging to the calling context. A kernel that did not say what its contexts are
+    /// ([`context::declare_single_core`]) gets one that belongs to nobody, as with [`unowned`](Self::unowned).
     ///
     /// ```
     /// use netbuf::{Memory, NetBuf, host::HostPages};
@@ -518,7 +525,8 @@ impl Memory {
         self.inner().free_deferred()
     }
 
-    /// Gives slabs and fragment blocks that nobody uses back to the page source; returns how many blocks that were.
+    /// Gives slabs and fragment blocks that nobody uses back to the page source; returns how many blocks that were. What a
+    /// [`BlockPool`](crate::BlockPool) keeps stays there.
     ///
     /// Only the owner's call reaches the owner's lists; from another context it takes what the shared lists have.
     ///

@@ -10,8 +10,8 @@
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
-use crate::page_source::{PAGE_SIZE, PageBlock, Zone};
-use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::page_source::{PAGE_SIZE, PageBlock};
+use crate::sync::{AtomicU32, Ordering};
 
 /// Index of a cache in [`CACHES`].
 pub(crate) type CacheIndex = usize;
@@ -85,6 +85,8 @@ pub(crate) struct SlabHeader {
     /// Scratch for [`shrink`]: free objects counted in this slab.
     free: u32,
 }
+
+const _: () = assert!(size_of::<SlabHeader>() <= SLAB_HEADER);
 
 /// Where the slab that holds `object` of `cache` starts.
 #[inline]
@@ -331,40 +333,5 @@ impl SharedCache {
         }
         self.slab_count -= released;
         released
-    }
-}
-
-/// Counts that the owner context adds to without an atomic instruction and others with one.
-pub(crate) struct Counter {
-    local: AtomicU64,
-    shared: AtomicUsize,
-}
-
-impl Counter {
-    pub(crate) fn new() -> Self {
-        Self { local: AtomicU64::new(0), shared: AtomicUsize::new(0) }
-    }
-
-    #[inline]
-    pub(crate) fn add(&self, owner: bool, count: usize) {
-        if owner {
-            self.local
-                .store(self.local.load(Ordering::Relaxed).wrapping_add(count as u64), Ordering::Relaxed);
-        } else {
-            self.shared.fetch_add(count, Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.local.load(Ordering::Relaxed).wrapping_add(self.shared.load(Ordering::Relaxed) as u64)
-    }
-}
-
-/// A block's zone as it is printed.
-pub(crate) const fn zone_name(zone: Zone) -> &'static str {
-    match zone {
-        Zone::Dma => "DMA",
-        Zone::Dma32 => "DMA32",
-        Zone::Normal => "Normal",
     }
 }

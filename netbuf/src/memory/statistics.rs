@@ -1,12 +1,37 @@
-//! Counts of what a memory gave out, and the tables of `/proc/slabinfo` and `/proc/buddyinfo`.
+//! Counts of what a memory gave out and did, and the tables of `/proc/slabinfo` and `/proc/buddyinfo`.
 
 use core::fmt;
 
-use super::slab::{
-    BLOCK_HEADER_CACHE, CACHE_COUNT, CACHES, DESCRIPTOR_CACHE, FCLONE_CACHE, KMALLOC_CACHES, zone_name,
-};
+use super::slab::{BLOCK_HEADER_CACHE, CACHE_COUNT, CACHES, DESCRIPTOR_CACHE, FCLONE_CACHE, KMALLOC_CACHES};
 use super::{Inner, Memory};
 use crate::page_source::Zone;
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+
+/// A count that the owner context adds to without an atomic instruction and others with one.
+pub(crate) struct Counter {
+    local: AtomicU64,
+    shared: AtomicUsize,
+}
+
+impl Counter {
+    pub(crate) fn new() -> Self {
+        Self { local: AtomicU64::new(0), shared: AtomicUsize::new(0) }
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, owner: bool, count: usize) {
+        if owner {
+            self.local
+                .store(self.local.load(Ordering::Relaxed).wrapping_add(count as u64), Ordering::Relaxed);
+        } else {
+            self.shared.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.local.load(Ordering::Relaxed).wrapping_add(self.shared.load(Ordering::Relaxed) as u64)
+    }
+}
 
 /// What a memory has given out and what it did so far.
 ///
@@ -31,7 +56,7 @@ pub struct Statistics {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheInformation {
-    /// Linux's name for the cache.
+    /// Linux's name for the cache; `page_block`, which has the headers of blocks, is this crate's own.
     pub name: &'static str,
     /// Objects in use.
     pub active_objects: usize,
@@ -189,7 +214,7 @@ impl fmt::Display for MemoryTables<'_> {
             )?;
         }
         for zone in [Zone::Dma, Zone::Dma32, Zone::Normal] {
-            write!(formatter, "Node 0, zone {:>8}", zone_name(zone))?;
+            write!(formatter, "Node 0, zone {:>8}", zone.name())?;
             for order in 0..ORDERS {
                 write!(formatter, " {:>6}", self.memory.inner().free_blocks(zone, order))?;
             }
