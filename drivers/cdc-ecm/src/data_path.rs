@@ -6,6 +6,7 @@ use hal::network::DeviceError;
 use hal::time::Clock;
 use netbuf::{ChecksumStatus, NetBuf, Queue, ReceivePattern};
 use usb::recovery::Fault;
+use usb::transmitter::Refused;
 use usb::{Pipe, Transfer, TransferError, UsbDevice};
 
 use crate::driver::CdcEcm;
@@ -80,57 +81,36 @@ where
 
     /// Moves frames into transfers as long as there is room, and tells the pipe once.
     pub(crate) fn send(&mut self, frames: &mut Queue) -> Result<(), DeviceError> {
-        self.wants_room = false;
-        let mut submitted = false;
         let mut outcome = Ok(());
-        while outcome.is_ok() && !frames.is_empty() {
-            if !self.has_room() {
-                self.wants_room = true;
-                break;
-            }
-            let Some(frame) = frames.pop_front() else { break };
+        while outcome.is_ok()
+            && !frames.is_empty()
+            && self.has_room()
+            && let Some(frame) = frames.pop_front()
+        {
             if !self.is_fit(&frame) {
                 self.counters.tx_dropped_unfit += 1;
                 continue;
             }
-            let now = self.service.clock.now();
-            let mut gather = self.spare_gathers.pop().unwrap_or_default();
+            let Some(pipes) = &mut self.pipes else { break };
+            let mut gather = self.transmitter.gather();
             gather.push_frame(frame);
             gather.set_zero_packet(true);
-            let Some(pipes) = &mut self.pipes else { break };
-            if pipes.transmit.in_flight() == 0 {
-                self.transmitting_since = now;
-            }
-            match pipes.transmit.submit(Transfer::Out(gather)) {
-                Ok(()) => {
-                    self.frames_under_way += 1;
-                    submitted = true;
+            match self.transmitter.submit(&mut pipes.transmit, &self.service.clock, gather, 1) {
+                Ok(()) => {}
+                Err(Refused::Full(mut gather)) => {
+                    gather.drain_frames().for_each(|frame| frames.push_front(frame));
+                    self.transmitter.keep(gather);
                 }
-                Err((TransferError::TooLarge, transfer)) if pipes.transmit.in_flight() > 0 => {
-                    // The ring is full: the frame waits with the others.
-                    if let Transfer::Out(mut gather) = transfer
-                        && let Some(frame) = gather.drain_frames().next()
-                    {
-                        frames.push_front(frame);
-                    }
-                    self.wants_room = true;
-                    break;
-                }
-                Err((error, _)) => {
+                Err(Refused::Failed(error, gather)) => {
                     self.counters.tx_dropped_lost += 1;
+                    self.transmitter.keep(gather);
                     outcome = self.ladder.transfer_failed(Fault::Transmit, error);
                 }
             }
         }
-        if let Some(pipes) = &mut self.pipes {
-            // What was sent is of interest only when its room is.
-            let enough = if self.wants_room { 1 } else { self.service.config.transmit_transfers };
-            pipes.transmit.announce_after(enough);
-            if submitted {
-                self.counters.doorbells += 1;
-                pipes.transmit.start();
-            }
-        }
+        let pipe = self.pipes.as_mut().map(|pipes| &mut pipes.transmit);
+        let announced = self.transmitter.announce(pipe, !frames.is_empty());
+        self.counters.doorbells += u64::from(announced);
         outcome
     }
 
@@ -144,34 +124,25 @@ where
     fn has_room(&self) -> bool {
         self.link_up
             && !self.ladder.is_faulty()
-            && self.pipes.as_ref().is_some_and(|pipes| {
-                pipes.transmit.in_flight() < self.service.config.transmit_transfers.max(1)
-            })
+            && self.pipes.as_ref().is_some_and(|pipes| self.transmitter.has_room(&pipes.transmit))
     }
 
     /// Takes finished transfers in. True when room came free that the network layer waits for.
     pub(crate) fn poll_transmitted(&mut self, context: &mut Context<'_>) -> Result<bool, DeviceError> {
         let mut room = false;
         while let Some(pipes) = &mut self.pipes
-            && pipes.transmit.in_flight() > 0
-            && let Poll::Ready(completion) = pipes.transmit.poll_completion(context)
+            && let Poll::Ready(sent) =
+                self.transmitter.poll_sent(&mut pipes.transmit, &self.service.clock, context)
         {
-            self.transmitting_since = self.service.clock.now();
-            let Transfer::Out(mut gather) = completion.transfer else { continue };
-            gather.clear();
-            if self.spare_gathers.len() < self.service.config.transmit_transfers {
-                self.spare_gathers.push(gather);
-            }
-            self.frames_under_way = self.frames_under_way.saturating_sub(1);
-            match completion.result {
+            match sent.result {
                 Ok(length) => {
                     self.ladder.works(Fault::Transmit);
-                    self.counters.sent_frames += 1;
+                    self.counters.sent_frames += sent.frames;
                     self.counters.sent_bytes += length as u64;
                     room = true;
                 }
                 Err(error) => {
-                    self.counters.tx_dropped_lost += 1;
+                    self.counters.tx_dropped_lost += sent.frames;
                     if error != TransferError::Cancelled {
                         self.counters.tx_transfer_errors += 1;
                         self.ladder.transfer_failed(Fault::Transmit, error)?;
@@ -179,13 +150,13 @@ where
                 }
             }
         }
-        Ok(room && core::mem::take(&mut self.wants_room))
+        Ok(room && self.transmitter.take_wish())
     }
 
     /// Takes notifications in.
     pub(crate) fn poll_notifications(&mut self, context: &mut Context<'_>) -> Result<(), DeviceError> {
         while let (Some(pipes), Some(listener)) = (&mut self.pipes, &mut self.notifications)
-            && let Some(pipe) = &mut pipes.notification
+            && let Some(pipe) = &mut pipes.interrupt
             && let Poll::Ready(message) = listener.poll_message(pipe, context)
         {
             self.take_notification(message?.bytes());

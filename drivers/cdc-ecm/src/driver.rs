@@ -2,17 +2,16 @@
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use alloc::vec::Vec;
 use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
 use hal::network::{DeviceError, Event, Information, NetworkDevice};
-use hal::time::{Clock, Duration, Instant, sleep};
+use hal::time::{Clock, Duration, sleep};
 use netbuf::{Memory, OutOfMemory, Queue};
 use usb::descriptor::{kind, string_text};
 use usb::recovery::{self, Fault, Ladder, Step};
-use usb::{Gather, Listener, Pipe, ReceiveSupply, Request, TransferError, UsbDevice};
+use usb::{Listener, Pipe, Pipes, ReceiveSupply, Request, TransferError, Transmitter, UsbDevice};
 
 use crate::config::Config;
 use crate::counters::Counters;
@@ -30,13 +29,6 @@ pub(crate) struct Service<D, C> {
     pub clock: C,
     pub function: Function,
     pub config: Config,
-}
-
-/// Open pipes of the function.
-pub(crate) struct Pipes<P> {
-    pub receive: P,
-    pub transmit: P,
-    pub notification: Option<P>,
 }
 
 /// Recovery under way: the pipes, if they live, and how it went.
@@ -67,10 +59,7 @@ pub struct CdcEcm<D: UsbDevice, C> {
     link_told: bool,
     pub(crate) speed: u32,
     pub(crate) ladder: Ladder,
-    pub(crate) spare_gathers: Vec<Gather>,
-    pub(crate) transmitting_since: Instant,
-    pub(crate) frames_under_way: u64,
-    pub(crate) wants_room: bool,
+    pub(crate) transmitter: Transmitter,
     pub(crate) counters: Counters,
 }
 
@@ -92,15 +81,9 @@ impl<D: UsbDevice, C: Clock> Service<D, C> {
             .set_interface(data_interface, data_alternate)
             .await
             .map_err(failed("enabling the data interface"))?;
-        let open = |endpoint, operation| device.open(endpoint).map_err(failed(operation));
-        Ok(Pipes {
-            receive: open(self.function.receive, "opening the bulk IN pipe")?,
-            transmit: open(self.function.transmit, "opening the bulk OUT pipe")?,
-            notification: match self.function.notification {
-                Some((endpoint, _)) => Some(open(endpoint, "opening the interrupt IN pipe")?),
-                None => None,
-            },
-        })
+        let Function { receive, transmit, notification, .. } = self.function;
+        let notification = notification.map(|(endpoint, _)| endpoint);
+        Ok(Pipes::open(device, receive, transmit, notification)?)
     }
 
     /// Asks for the frames that are wanted. A device without a filter stalls the request and passes its own choice.
@@ -137,24 +120,6 @@ impl<D: UsbDevice, C: Clock> Service<D, C> {
             None => self.permanent_address().await,
         }
     }
-
-    /// First step of recovery: halted endpoints come back.
-    async fn reset_endpoints(&self, pipes: &mut Pipes<D::Pipe>) -> Result<(), Error> {
-        recovery::recover(&mut pipes.transmit, &self.clock)
-            .await
-            .map_err(failed("resetting the bulk OUT pipe"))?;
-        recovery::recover(&mut pipes.receive, &self.clock).await.map_err(failed("resetting the bulk IN pipe"))
-    }
-
-    /// Second and third step: the device is reset, or its power cycled, and brought up anew.
-    async fn restart(&self, step: Step) -> Result<Pipes<D::Pipe>, Error> {
-        if step == Step::PortPower {
-            self.device.power_cycle().await.map_err(failed("switching the port's power"))?;
-        } else {
-            self.device.reset().await.map_err(failed("resetting the device"))?;
-        }
-        self.begin().await
-    }
 }
 
 /// Takes one step of recovery after a pause.
@@ -172,8 +137,8 @@ where
         sleep(&service.clock, pause).await;
         let (pipes, outcome) = match (step, pipes) {
             (Step::Endpoints, Some(mut pipes)) => {
-                let outcome = service.reset_endpoints(&mut pipes).await;
-                (Some(pipes), outcome)
+                let outcome = pipes.recover_data(&service.clock).await;
+                (Some(pipes), outcome.map_err(Error::from))
             }
             (Step::Endpoints, None) => {
                 (None, Err(failed("resetting the data pipes")(TransferError::NotThere)))
@@ -181,7 +146,7 @@ where
             (Step::Device | Step::PortPower, pipes) => {
                 // The pipes die with the reset.
                 drop(pipes);
-                match service.restart(step).await {
+                match restart(&service, step).await {
                     Ok(pipes) => (Some(pipes), Ok(())),
                     Err(error) => (None, Err(error)),
                 }
@@ -189,6 +154,15 @@ where
         };
         (pipes, Recovered::Device(step, outcome))
     })
+}
+
+/// Second and third step: the device is reset, or its power cycled, and brought up anew.
+async fn restart<D: UsbDevice, C: Clock>(
+    service: &Service<D, C>,
+    step: Step,
+) -> Result<Pipes<D::Pipe>, Error> {
+    recovery::reset(&service.device, step).await?;
+    service.begin().await
 }
 
 /// Resets the interrupt endpoint after a pause.
@@ -203,10 +177,7 @@ where
 {
     Box::pin(async move {
         sleep(&service.clock, pause).await;
-        let outcome = match &mut pipes.notification {
-            Some(pipe) => recovery::recover(pipe, &service.clock).await,
-            None => Ok(()),
-        };
+        let outcome = pipes.recover_interrupt(&service.clock).await;
         (Some(pipes), Recovered::Notification(outcome))
     })
 }
@@ -252,7 +223,6 @@ where
                 maximum_transmission_unit: function.maximum_transmission_unit(),
                 transmit_checksum: false,
             },
-            transmitting_since: service.clock.now(),
             memory,
             supply,
             notifications,
@@ -262,9 +232,10 @@ where
             link_told: false,
             speed: 0,
             ladder: Ladder::new(service.device.information().path),
-            spare_gathers: Vec::new(),
-            frames_under_way: 0,
-            wants_room: false,
+            transmitter: Transmitter::new(
+                service.config.transmit_transfers,
+                service.config.transmit_watchdog,
+            ),
             counters: Counters::default(),
             service,
         })
@@ -332,15 +303,12 @@ where
         }
     }
 
+    /// A transmit transfer that does not end is a fault.
     fn watch_transmitter(&mut self) {
-        let now = self.service.clock.now();
-        let under_way = self.pipes.as_ref().is_some_and(|pipes| pipes.transmit.in_flight() > 0);
-        if under_way
-            && now >= self.transmitting_since + self.service.config.transmit_watchdog
-            && !self.ladder.is_faulty()
-        {
+        let Some(pipes) = &self.pipes else { return };
+        let Some(deadline) = self.transmitter.deadline(&pipes.transmit) else { return };
+        if self.service.clock.now() >= deadline && !self.ladder.is_faulty() {
             self.counters.tx_timeouts += 1;
-            self.transmitting_since = now;
             self.ladder.fail(Fault::Transmit);
         }
     }
@@ -378,7 +346,8 @@ where
                 return self.notifications.as_mut().map_or(Ok(()), |listener| listener.recovered(outcome));
             }
         };
-        self.counters.tx_dropped_lost += core::mem::take(&mut self.frames_under_way);
+        let transmit = self.pipes.as_ref().map(|pipes| &pipes.transmit);
+        self.counters.tx_dropped_lost += self.transmitter.take_lost(transmit);
         match outcome {
             Ok(()) => Ok(()),
             Err(error) if error.is_gone() => Err(DeviceError::Gone),
@@ -393,18 +362,17 @@ where
 
     /// Asks for a wake-up at the next deadline.
     fn arm_timer(&mut self, waker: &Waker) {
-        let now = self.service.clock.now();
         let Some(pipes) = &self.pipes else { return };
-        let mut at = None;
-        if pipes.transmit.in_flight() > 0 {
-            at = Some(self.transmitting_since + self.service.config.transmit_watchdog);
-        }
-        if pipes.receive.in_flight() == 0 {
+        let clock = &self.service.clock;
+        let at = if pipes.receive.in_flight() == 0 {
             // No block was free, and nothing tells when one comes back.
-            at = Some(now + BLOCK_RETRY);
+            Some(clock.now() + BLOCK_RETRY)
+        } else {
+            self.transmitter.deadline(&pipes.transmit)
+        };
+        if let Some(at) = at {
+            clock.wake_at(at, waker);
         }
-        let Some(at) = at else { return };
-        self.service.clock.wake_at(at, waker);
     }
 }
 

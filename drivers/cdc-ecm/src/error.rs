@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use usb::TransferError;
+use usb::{OperationError, TransferError};
 
 /// Why a device could not be brought up or a step of its service failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,12 @@ impl Error {
     #[must_use]
     pub const fn is_gone(&self) -> bool {
         matches!(self, Self::Usb { error: TransferError::Gone, .. })
+    }
+}
+
+impl From<OperationError> for Error {
+    fn from(OperationError { operation, error }: OperationError) -> Self {
+        Self::Usb { operation, error }
     }
 }
 

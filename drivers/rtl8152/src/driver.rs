@@ -4,14 +4,13 @@
 //! watchdogs, and the job under way, if there is one (see `service`).
 
 use alloc::rc::Rc;
-use alloc::vec::Vec;
 use core::future::poll_fn;
 
 use hal::network::{DeviceError, Event, Information, NetworkDevice};
-use hal::time::{Clock, Instant, sleep};
+use hal::time::{Clock, sleep};
 use netbuf::{Memory, Queue, SharedBlock};
 use usb::recovery::Ladder;
-use usb::{Gather, Listener, ReceiveSupply, TransferError, UsbDevice};
+use usb::{Listener, Pipes, ReceiveSupply, TransferError, Transmitter, UsbDevice};
 
 use crate::aggregate::Cursor;
 use crate::bring_up::read_version;
@@ -22,7 +21,6 @@ use crate::endpoints::{Endpoints, choose};
 use crate::error::Error;
 use crate::jobs::{self, Running};
 use crate::link::LinkStatus;
-use crate::pipes::Pipes;
 use crate::registers::Registers;
 use crate::service::Inspection;
 use crate::tally::Tally;
@@ -50,16 +48,7 @@ pub struct Rtl8152<D: UsbDevice, C> {
     pub(crate) aggregate: Option<Aggregate>,
     /// Bad aggregates without a good one between them.
     pub(crate) bad_aggregates: u32,
-    /// Empty gathers that keep their memory for the next transfer.
-    pub(crate) spare_gathers: Vec<Gather>,
-    /// Frames in transmit transfers under way.
-    pub(crate) frames_under_way: u64,
-    /// Since when the oldest transmit transfer is under way, or the last one finished.
-    pub(crate) transmitting_since: Instant,
-    /// Whether the network layer was left with frames for want of room.
-    pub(crate) wants_room: bool,
-    /// The host controller took no more transfers; until one finishes.
-    pub(crate) ring_full: bool,
+    pub(crate) transmitter: Transmitter,
     /// So many frames share a transmit transfer.
     pub(crate) frames_per_transfer: u64,
     pub(crate) inspection: Inspection,
@@ -134,11 +123,7 @@ where
             ladder: Ladder::new(chip.registers.device.information().path),
             aggregate: None,
             bad_aggregates: 0,
-            spare_gathers: Vec::new(),
-            frames_under_way: 0,
-            transmitting_since: now,
-            wants_room: false,
-            ring_full: false,
+            transmitter: Transmitter::new(chip.config.transmit_transfers, chip.config.transmit_watchdog),
             frames_per_transfer: chip.config.transmit_aggregate_frames.max(1) as u64,
             inspection: Inspection::new(now + chip.config.inspection_interval),
             counters: Counters::default(),

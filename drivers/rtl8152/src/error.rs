@@ -3,7 +3,7 @@
 use core::fmt;
 
 use hal::time::Duration;
-use usb::TransferError;
+use usb::{OperationError, TransferError};
 
 use crate::regs::Space;
 
@@ -86,6 +86,12 @@ impl Error {
             }
             _ => false,
         }
+    }
+}
+
+impl From<OperationError> for Error {
+    fn from(OperationError { operation, error }: OperationError) -> Self {
+        Self::Usb { operation, error }
     }
 }
 

@@ -11,13 +11,12 @@ use core::pin::Pin;
 
 use hal::time::{Clock, Duration, sleep};
 use usb::recovery::{self, Step};
-use usb::{TransferError, UsbDevice};
+use usb::{Pipes, TransferError, UsbDevice};
 
 use crate::chip::Chip;
 use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::link::LinkStatus;
-use crate::pipes::Pipes;
 use crate::tally::Tally;
 
 /// A job under way.
@@ -133,7 +132,7 @@ where
 {
     Box::pin(async move {
         sleep(&chip.registers.clock, pause).await;
-        let outcome = recovery::recover(&mut pipes.interrupt, &chip.registers.clock).await;
+        let outcome = pipes.recover_interrupt(&chip.registers.clock).await;
         Finished { pipes: Some(pipes), outcome: Outcome::InterruptRecovered(outcome) }
     })
 }
@@ -176,9 +175,7 @@ async fn reset_endpoints<D: UsbDevice, C: Clock>(
     let Some(pipes) = pipes else {
         return Err(Error::Usb { operation: "resetting a data endpoint", error: TransferError::NotThere });
     };
-    let clock = &chip.registers.clock;
-    recovery::recover(&mut pipes.transmit, clock).await.map_err(failed("resetting the bulk OUT pipe"))?;
-    recovery::recover(&mut pipes.receive, clock).await.map_err(failed("resetting the bulk IN pipe"))?;
+    pipes.recover_data(&chip.registers.clock).await?;
     disable(chip, pipes).await?;
     enable_if_up(chip).await
 }
@@ -189,11 +186,7 @@ async fn restart<D: UsbDevice, C: Clock>(
     endpoints: &Endpoints,
     step: Step,
 ) -> Result<(Pipes<D::Pipe>, Option<LinkStatus>), Error> {
-    let device = &chip.registers.device;
-    match step {
-        Step::PortPower => device.power_cycle().await.map_err(failed("switching the port's power"))?,
-        _ => device.reset().await.map_err(failed("resetting the device"))?,
-    }
+    recovery::reset(&chip.registers.device, step).await?;
     let (_, pipes) = begin(chip, endpoints).await?;
     let status = enable_if_up(chip).await?;
     Ok((pipes, status))
@@ -210,7 +203,8 @@ pub(crate) async fn begin<D: UsbDevice, C: Clock>(
         .await
         .map_err(failed("choosing the vendor configuration"))?;
     let address = chip.bring_up().await?;
-    let pipes = Pipes::open(device, endpoints)?;
+    let Endpoints { receive, transmit, interrupt, .. } = *endpoints;
+    let pipes = Pipes::open(device, receive, transmit, Some(interrupt))?;
     Ok((address, pipes))
 }
 

@@ -43,7 +43,6 @@ pub mod ids;
 mod jobs;
 mod link;
 mod mode_switch;
-mod pipes;
 mod receiving;
 mod registers;
 mod regs;

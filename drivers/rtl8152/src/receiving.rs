@@ -140,7 +140,8 @@ where
     /// Takes link events in.
     pub(crate) fn poll_events(&mut self, context: &mut Context<'_>) -> Result<(), DeviceError> {
         while let Some(pipes) = &mut self.pipes
-            && let Poll::Ready(event) = self.events.poll_message(&mut pipes.interrupt, context)
+            && let Some(pipe) = &mut pipes.interrupt
+            && let Poll::Ready(event) = self.events.poll_message(pipe, context)
         {
             if let Some(event) = event?.bytes().first_chunk() {
                 self.counters.link_events += 1;

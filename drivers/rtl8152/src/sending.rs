@@ -7,7 +7,8 @@ use hal::network::DeviceError;
 use hal::time::Clock;
 use netbuf::{ChecksumStatus, NetBuf, Queue};
 use usb::recovery::Fault;
-use usb::{Gather, Pipe, Transfer, TransferError, UsbDevice};
+use usb::transmitter::Refused;
+use usb::{Gather, TransferError, UsbDevice};
 
 use crate::driver::Rtl8152;
 use crate::transmit::{ALIGNMENT, DESCRIPTOR_LENGTH, Network, Offload, Transport, descriptor};
@@ -30,61 +31,33 @@ where
 {
     /// Moves frames into transfers as long as there is room, and tells the pipe once.
     pub(crate) fn send(&mut self, frames: &mut Queue) -> Result<(), DeviceError> {
-        let mut submitted = false;
         let mut outcome = Ok(());
-        self.wants_room = false;
-        while !frames.is_empty() {
-            if !self.has_room() {
-                self.wants_room = true;
-                break;
-            }
+        while outcome.is_ok() && !frames.is_empty() && self.has_room() {
             let (gather, count) = self.gather(frames);
             if count == 0 {
-                self.spare_gathers.push(gather);
+                self.transmitter.keep(gather);
                 continue;
             }
-            let now = self.chip.registers.clock.now();
             let Some(pipes) = &mut self.pipes else { break };
-            if pipes.transmit.in_flight() == 0 {
-                self.transmitting_since = now;
-            }
-            match pipes.transmit.submit(Transfer::Out(gather)) {
-                Ok(()) => {
-                    self.frames_under_way += count;
-                    submitted = true;
-                }
-                Err((TransferError::TooLarge, Transfer::Out(gather))) if self.shrink(count) => {
+            match self.transmitter.submit(&mut pipes.transmit, &self.chip.registers.clock, gather, count) {
+                Ok(()) => {}
+                Err(Refused::Full(gather)) => self.take_back(gather, frames),
+                // So many frames are too much for an empty ring: fewer share a transfer from now on.
+                Err(Refused::Failed(TransferError::TooLarge, gather)) if count > 1 => {
+                    self.frames_per_transfer = count / 2;
                     self.take_back(gather, frames);
                 }
-                Err((error, transfer)) => {
+                Err(Refused::Failed(error, gather)) => {
                     self.counters.tx_dropped_lost += count;
-                    self.recycle(transfer);
+                    self.transmitter.keep(gather);
                     outcome = self.ladder.transfer_failed(Fault::Transmit, error);
-                    break;
                 }
             }
         }
-        if let Some(pipes) = &mut self.pipes {
-            // What was sent is of interest only when its room is.
-            let enough = if self.wants_room { 1 } else { self.chip.config.transmit_transfers };
-            pipes.transmit.announce_after(enough);
-            if submitted {
-                self.counters.doorbells += 1;
-                pipes.transmit.start();
-            }
-        }
+        let pipe = self.pipes.as_mut().map(|pipes| &mut pipes.transmit);
+        let announced = self.transmitter.announce(pipe, !frames.is_empty());
+        self.counters.doorbells += u64::from(announced);
         outcome
-    }
-
-    /// The host controller has no room for a transfer of `count` frames: while others are under way the frames wait
-    /// for them, else fewer frames share a transfer from now on. False when even one frame is too much.
-    fn shrink(&mut self, count: u64) -> bool {
-        if self.pipes.as_ref().is_some_and(|pipes| pipes.transmit.in_flight() > 0) {
-            self.ring_full = true;
-            return true;
-        }
-        self.frames_per_transfer = (count / 2).max(1);
-        count > 1
     }
 
     /// Puts frames that could not be sent back where they came from, as they were.
@@ -97,22 +70,18 @@ where
             }
         }
         frames.prepend(&mut back);
-        self.spare_gathers.push(gather);
+        self.transmitter.keep(gather);
     }
 
     fn has_room(&self) -> bool {
         self.link.is_some()
             && !self.ladder.is_faulty()
-            && !self.ring_full
-            && self
-                .pipes
-                .as_ref()
-                .is_some_and(|pipes| pipes.transmit.in_flight() < self.chip.config.transmit_transfers.max(1))
+            && self.pipes.as_ref().is_some_and(|pipes| self.transmitter.has_room(&pipes.transmit))
     }
 
     /// As many frames as share one transfer, and their number: 0 when none of those that were taken could be sent.
     fn gather(&mut self, frames: &mut Queue) -> (Gather, u64) {
-        let mut gather = self.spare_gathers.pop().unwrap_or_default();
+        let mut gather = self.transmitter.gather();
         let mut length = 0_usize;
         let mut count = 0;
         while count < self.frames_per_transfer
@@ -161,23 +130,19 @@ where
     pub(crate) fn poll_transmitted(&mut self, context: &mut Context<'_>) -> Result<bool, DeviceError> {
         let mut room = false;
         while let Some(pipes) = &mut self.pipes
-            && pipes.transmit.in_flight() > 0
-            && let Poll::Ready(completion) = pipes.transmit.poll_completion(context)
+            && let Poll::Ready(sent) =
+                self.transmitter.poll_sent(&mut pipes.transmit, &self.chip.registers.clock, context)
         {
-            self.transmitting_since = self.chip.registers.clock.now();
-            self.ring_full = false;
-            let count = self.recycle(completion.transfer);
-            self.frames_under_way = self.frames_under_way.saturating_sub(count);
-            match completion.result {
+            match sent.result {
                 Ok(length) => {
                     self.ladder.works(Fault::Transmit);
                     self.counters.tx_transfers += 1;
-                    self.counters.sent_frames += count;
+                    self.counters.sent_frames += sent.frames;
                     self.counters.sent_bytes += length as u64;
                     room = true;
                 }
                 Err(error) => {
-                    self.counters.tx_dropped_lost += count;
+                    self.counters.tx_dropped_lost += sent.frames;
                     if error != TransferError::Cancelled {
                         self.counters.tx_transfer_errors += 1;
                         self.ladder.transfer_failed(Fault::Transmit, error)?;
@@ -185,17 +150,7 @@ where
                 }
             }
         }
-        Ok(room && core::mem::take(&mut self.wants_room))
-    }
-
-    /// Frees the frames of a transfer and keeps its lists; gives the number of frames.
-    fn recycle(&mut self, transfer: Transfer) -> u64 {
-        let Transfer::Out(mut gather) = transfer else { return 0 };
-        let count = gather.drain_frames().count() as u64;
-        if self.spare_gathers.len() < self.chip.config.transmit_transfers {
-            self.spare_gathers.push(gather);
-        }
-        count
+        Ok(room && self.transmitter.take_wish())
     }
 }
 

@@ -125,11 +125,10 @@ where
 
     /// A transmit transfer that does not end is a fault.
     fn watch_transmitter(&mut self, now: Instant) {
-        let stuck = self.pipes.as_ref().is_some_and(|pipes| pipes.transmit.in_flight() > 0)
-            && now >= self.transmitting_since + self.chip.config.transmit_watchdog;
-        if stuck && !self.ladder.is_faulty() {
+        let Some(pipes) = &self.pipes else { return };
+        let deadline = self.transmitter.deadline(&pipes.transmit);
+        if deadline.is_some_and(|deadline| now >= deadline) && !self.ladder.is_faulty() {
             self.counters.tx_timeouts += 1;
-            self.transmitting_since = now;
             self.ladder.fail(Fault::Transmit);
         }
     }
@@ -154,12 +153,8 @@ where
         if let Some(pipes) = finished.pipes {
             self.pipes = Some(pipes);
         }
-        let under_way = self.pipes.as_ref().map_or(0, |pipes| pipes.transmit.in_flight());
-        if under_way == 0 {
-            self.ring_full = false;
-            self.counters.tx_dropped_lost += self.frames_under_way;
-            self.frames_under_way = 0;
-        }
+        let transmit = self.pipes.as_ref().map(|pipes| &pipes.transmit);
+        self.counters.tx_dropped_lost += self.transmitter.take_lost(transmit);
         match finished.outcome {
             Outcome::Link(Ok(status)) => Ok(self.link_served(status)),
             Outcome::Recovered(_, Ok(status)) => {
@@ -243,8 +238,8 @@ where
     fn next_deadline(&self) -> Instant {
         let mut at = self.inspection.due;
         if let Some(pipes) = &self.pipes {
-            if pipes.transmit.in_flight() > 0 {
-                at = at.min(self.transmitting_since + self.chip.config.transmit_watchdog);
+            if let Some(deadline) = self.transmitter.deadline(&pipes.transmit) {
+                at = at.min(deadline);
             }
             if self.link.is_some() && pipes.receive.in_flight() == 0 {
                 // No block was free, and nothing tells when one comes back.

@@ -252,6 +252,22 @@ impl fmt::Display for TransferError {
 
 impl core::error::Error for TransferError {}
 
+/// An operation that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OperationError {
+    /// What was tried, for messages: `opening the bulk IN pipe`.
+    pub operation: &'static str,
+    /// How it ended.
+    pub error: TransferError,
+}
+
+impl OperationError {
+    /// Names the operation that an error belongs to.
+    pub(crate) fn of(operation: &'static str) -> impl Fn(TransferError) -> Self {
+        move |error| Self { operation, error }
+    }
+}
+
 /// An endpoint address as in `bEndpointAddress`: number in bits 0-3, bit 7 set for IN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointAddress(pub u8);

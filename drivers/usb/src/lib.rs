@@ -6,7 +6,9 @@
 //! | [`descriptor`] | what a device says about itself, every length checked |
 //! | [`configuration`] | its interfaces and endpoints |
 //! | [`gather`] | frames and padding sent as one transfer |
+//! | [`pipes`] | the pipes of a network function |
 //! | [`supply`] | blocks for the receive transfers of a bulk IN pipe |
+//! | [`transmitter`] | transfers under way on a bulk OUT pipe |
 //! | [`listener`] | messages of an interrupt IN endpoint |
 //! | [`recovery`] | what class drivers try when a device stops working |
 //! | [`bus`] | the runner: a task for each port, from plug to unplug; hubs |
@@ -33,9 +35,11 @@ pub mod gather;
 pub mod host;
 mod hub;
 pub mod listener;
+pub mod pipes;
 mod port;
 pub mod recovery;
 pub mod supply;
+pub mod transmitter;
 pub mod waiting;
 
 pub use attached::Device;
@@ -43,9 +47,11 @@ pub use bus::{Bus, Config};
 pub use configuration::{Configuration, Endpoint, InterfaceSetting, TransferKind};
 pub use descriptor::DeviceDescriptor;
 pub use device::{
-    Completion, DeviceInformation, EndpointAddress, Path, Pipe, Request, Speed, Transfer, TransferError,
-    UsbDevice,
+    Completion, DeviceInformation, EndpointAddress, OperationError, Path, Pipe, Request, Speed, Transfer,
+    TransferError, UsbDevice,
 };
 pub use gather::Gather;
 pub use listener::Listener;
+pub use pipes::Pipes;
 pub use supply::ReceiveSupply;
+pub use transmitter::Transmitter;

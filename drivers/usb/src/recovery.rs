@@ -9,7 +9,7 @@ use core::future::poll_fn;
 use hal::network::DeviceError;
 use hal::time::{Clock, Duration, timeout};
 
-use crate::device::{Path, Pipe, TransferError};
+use crate::device::{OperationError, Path, Pipe, TransferError, UsbDevice};
 
 /// What stopped working.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +141,22 @@ impl Ladder {
     pub fn works(&mut self, what: Fault) {
         if self.taken.is_some_and(|(fault, _)| fault == what) {
             self.taken = None;
+        }
+    }
+}
+
+/// Takes the second or third step: resets the device, or cycles the power of its port. It has to be brought up anew.
+///
+/// # Errors
+///
+/// What [`UsbDevice::reset`] or [`UsbDevice::power_cycle`] gives.
+pub async fn reset<D: UsbDevice>(device: &D, step: Step) -> Result<(), OperationError> {
+    match step {
+        Step::PortPower => {
+            device.power_cycle().await.map_err(OperationError::of("switching the port's power"))
+        }
+        Step::Endpoints | Step::Device => {
+            device.reset().await.map_err(OperationError::of("resetting the device"))
         }
     }
 }
