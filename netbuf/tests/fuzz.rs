@@ -1,4 +1,4 @@
-//! Fuzz targets. `cargo test` runs them for a moment on random numbers; `cargo bolero test` runs them under a fuzzer that
+//! Fuzz targets. `cargo test` runs them for a moment on random numbers; `tests/fuzz.sh` runs them under a fuzzer that
 //! follows the branches taken.
 #![cfg(not(feature = "loom"))]
 

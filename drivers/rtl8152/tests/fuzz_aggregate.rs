@@ -1,4 +1,4 @@
-//! Fuzz target of the receive aggregates. `cargo test` runs it for a moment on random bytes; `cargo bolero test` runs it
+//! Fuzz target of the receive aggregates. `cargo test` runs it for a moment on random bytes; `tests/fuzz.sh` runs it
 //! under a fuzzer that follows the branches taken.
 
 use rtl8152::aggregate::{Cursor, DESCRIPTOR_LENGTH};

@@ -1,4 +1,4 @@
-//! Fuzz target of the descriptor parser. `cargo test` runs it for a moment on random bytes; `cargo bolero test` runs it
+//! Fuzz target of the descriptor parser. `cargo test` runs it for a moment on random bytes; `tests/fuzz.sh` runs it
 //! under a fuzzer that follows the branches taken.
 
 use usb::descriptor::{DeviceDescriptor, HubDescriptor, descriptors, string_text};

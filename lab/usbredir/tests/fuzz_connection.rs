@@ -1,11 +1,12 @@
-//! Any bytes from a guest, before and after its hello, into a connection with a device behind it.
-#![no_main]
+//! Fuzz target of a connection with a device behind it: any bytes from a guest, before and after its hello.
+//! `cargo test` runs it for a moment on random numbers; `tests/fuzz.sh` runs it under a fuzzer that follows the branches
+//! taken.
 
 use std::time::Duration;
 
+use bolero::{TypeGenerator, produce};
 use lab_usbredir::device::{Answer, Attachment, Device, Endpoint, Interface, Setup, Speed, TransferKind};
 use lab_usbredir::{Body, Capabilities, Connection, Packet};
-use libfuzzer_sys::fuzz_target;
 
 /// Answers everything, with as much as it is asked for.
 #[derive(Default)]
@@ -14,7 +15,13 @@ struct Generous(u8);
 impl Device for Generous {
     fn attachment(&mut self, _: Duration) -> Option<Attachment> {
         let plugged = u32::from(self.0 / 16);
-        (self.0 % 16 != 7).then_some(Attachment { plugged, speed: Speed::High, vendor: 1, product: 2, version: 3 })
+        (self.0 % 16 != 7).then_some(Attachment {
+            plugged,
+            speed: Speed::High,
+            vendor: 1,
+            product: 2,
+            version: 3,
+        })
     }
 
     fn endpoints(&self) -> Vec<Endpoint> {
@@ -60,20 +67,33 @@ impl Device for Generous {
     }
 }
 
-fuzz_target!(|input: (bool, u32, Vec<Vec<u8>>)| {
-    let (greets, capabilities, pieces) = input;
-    let mut device = Generous::default();
-    let mut connection = Connection::new("fuzz");
-    let mut hello = Vec::new();
-    let body = Body::Hello { version: String::new(), capabilities: Capabilities(capabilities) };
-    Packet { id: 0, body }.build(&mut hello, Capabilities::default());
-    if greets && connection.receive(&hello, &mut device, Duration::ZERO).is_err() {
-        return;
-    }
-    for piece in &pieces {
-        if connection.receive(piece, &mut device, Duration::ZERO).is_err() {
-            return;
+/// The guest's hello, if it says one.
+#[derive(Clone, Copy, Debug, TypeGenerator)]
+struct Hello {
+    said: bool,
+    capabilities: u32,
+}
+
+#[test]
+fn no_bytes_of_a_guest_lead_a_connection_astray() {
+    let pieces = produce::<Vec<_>>().with().values(produce::<Vec<u8>>().with().len(0..300_usize));
+    let pieces = pieces.len(0..20_usize);
+    bolero::check!().with_generator((produce::<Hello>(), pieces)).for_each(|(hello, pieces)| {
+        let mut device = Generous::default();
+        let mut connection = Connection::new("fuzz");
+        if hello.said {
+            let body = Body::Hello { version: String::new(), capabilities: Capabilities(hello.capabilities) };
+            let mut bytes = Vec::new();
+            Packet { id: 0, body }.build(&mut bytes, Capabilities::default());
+            if connection.receive(&bytes, &mut device, Duration::ZERO).is_err() {
+                return;
+            }
         }
-        connection.take_output();
-    }
-});
+        for piece in pieces {
+            if connection.receive(piece, &mut device, Duration::ZERO).is_err() {
+                return;
+            }
+            connection.take_output();
+        }
+    });
+}
