@@ -31,8 +31,8 @@ impl fmt::Display for Shared {
 
 impl core::error::Error for Shared {}
 
-/// Why an operation on a buffer was refused. The buffer is as it was before, or holds the same packet at least: it may
-/// have got a head of its own meanwhile.
+/// Why an operation on a buffer was refused. The packet is as it was before; the buffer is, too, unless it had to get
+/// another head before memory ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {

@@ -28,8 +28,22 @@ impl LockedQueue {
     /// An empty queue (`skb_queue_head_init`).
     ///
     /// ```
+    /// use netbuf::LockedQueue;
+    /// static BACKLOG: LockedQueue = LockedQueue::new();
+    /// assert!(BACKLOG.is_empty());
+    /// ```
+    #[cfg(not(feature = "loom"))]
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { queue: SpinLock::new(Queue::new()) }
+    }
+
+    /// An empty queue. With loom's lock it cannot be a constant.
+    ///
+    /// ```
     /// assert!(netbuf::LockedQueue::new().is_empty());
     /// ```
+    #[cfg(feature = "loom")]
     #[must_use]
     pub fn new() -> Self {
         Self { queue: SpinLock::new(Queue::new()) }
