@@ -142,6 +142,8 @@ impl DeviceInterrupt {
         vector.level.store(signal.level, Ordering::Relaxed);
         let device = listen(index);
         if !io_apic::route(interrupt, signal, device.number, local_apic::id()) {
+            // Or the next to ask for this line would be told that it has one.
+            vector.line.store(0, Ordering::Relaxed);
             return Err(RouteError::NoInput { interrupt });
         }
         Ok(device)
