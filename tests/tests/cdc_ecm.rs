@@ -59,6 +59,20 @@ fn the_link_follows_the_notifications() {
     assert!(edges.ends_with(&[true, false, true]), "{links:?}");
 }
 
+#[test]
+fn a_speed_that_comes_after_the_link_is_told_too() {
+    // Lost are the speed at first, and that the link goes and comes back: what is left is a speed.
+    let faults = "interrupt 3 short 0\ninterrupt 4 short 0\ninterrupt 5 short 0".parse().expect("a plan");
+    let world = World::with_cdc_ecm(Config { faults, ..adapter("8153a") });
+    world.run(LIMIT, async {
+        world.echo_works().await;
+        world.socket.with(|adapter, now| adapter.set_cable(Some(LinkSpeed::M10), now));
+        world.echo_works().await;
+    });
+    let diary = world.close();
+    assert_eq!((diary.links.as_slice(), diary.counter("link_ups")), ([Some(0), Some(10)].as_slice(), 1));
+}
+
 fn run(config: Config) -> Diary {
     let world = World::with_cdc_ecm(config);
     world.run(LIMIT, async {

@@ -55,9 +55,10 @@ pub struct CdcEcm<D: UsbDevice, C> {
     job: Option<Running<D::Pipe>>,
     /// A device that never tells is taken to have a link.
     pub(crate) link_up: bool,
-    /// What the network layer was told.
-    link_told: bool,
+    /// Megabits per second of the link, or of the last one; 0 while the device has not told.
     pub(crate) speed: u32,
+    /// What the network layer was told: the speed of a link that is up.
+    told: Option<u32>,
     pub(crate) ladder: Ladder,
     pub(crate) transmitter: Transmitter,
     pub(crate) counters: Counters,
@@ -229,8 +230,8 @@ where
             pipes: Some(pipes),
             job: None,
             link_up: true,
-            link_told: false,
             speed: 0,
+            told: None,
             ladder: Ladder::new(service.device.information().path),
             transmitter: Transmitter::new(
                 service.config.transmit_transfers,
@@ -265,7 +266,7 @@ where
             if self.poll_pipes(context, received, budget)? {
                 return Poll::Ready(Ok(Event::Progress));
             }
-            if self.link_up != self.link_told && self.job.is_none() {
+            if self.link() != self.told && self.job.is_none() {
                 return Poll::Ready(Ok(self.tell_link()));
             }
             self.watch_transmitter();
@@ -292,14 +293,22 @@ where
         Ok(frames > 0 || room)
     }
 
+    fn link(&self) -> Option<u32> {
+        self.link_up.then_some(self.speed)
+    }
+
     fn tell_link(&mut self) -> Event {
-        self.link_told = self.link_up;
-        if self.link_up {
-            self.counters.link_ups += 1;
-            Event::LinkUp(self.speed)
-        } else {
-            self.counters.link_downs += 1;
-            Event::LinkDown
+        let link = self.link();
+        let before = core::mem::replace(&mut self.told, link);
+        match link {
+            Some(speed) => {
+                self.counters.link_ups += u64::from(before.is_none());
+                Event::LinkUp(speed)
+            }
+            None => {
+                self.counters.link_downs += 1;
+                Event::LinkDown
+            }
         }
     }
 
@@ -314,8 +323,7 @@ where
     }
 
     fn next_job(&mut self) -> Result<Option<Running<D::Pipe>>, DeviceError> {
-        let service = self.service.clone();
-        let pause = service.config.recovery_pause;
+        let pause = self.service.config.recovery_pause;
         if let Some((step, pause)) = self.ladder.next_step(pause)? {
             match step {
                 Step::Endpoints => self.counters.recovery_endpoint_resets += 1,
@@ -327,12 +335,12 @@ where
                 // As at first: it tells anew, or never.
                 self.link_up = true;
             }
-            return Ok(Some(recover(service, self.pipes.take(), step, pause)));
+            return Ok(Some(recover(self.service.clone(), self.pipes.take(), step, pause)));
         }
         if self.notifications.as_ref().is_some_and(Listener::wants_recovery)
             && let Some(pipes) = self.pipes.take()
         {
-            return Ok(Some(recover_notification(service, pipes, pause)));
+            return Ok(Some(recover_notification(self.service.clone(), pipes, pause)));
         }
         Ok(None)
     }
