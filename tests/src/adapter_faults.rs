@@ -18,6 +18,17 @@ pub fn adapter(name: &str) -> Config {
     Config::new(Version::find(name).unwrap_or_else(|| panic!("the model knows no {name}")))
 }
 
+/// An adapter that suffers what this plan says (`lab_rtl8152`, `FaultPlan`).
+///
+/// # Panics
+///
+/// When the plan is not understood.
+#[must_use]
+pub fn planned(name: &str, plan: &str) -> Config {
+    let faults = plan.parse().unwrap_or_else(|error| panic!("{error}"));
+    Config { faults, ..adapter(name) }
+}
+
 /// An adapter that something happens to.
 #[must_use]
 pub fn faulty(name: &str, trigger: Trigger, action: Action) -> Config {
@@ -67,10 +78,14 @@ pub async fn failure(world: &World) -> String {
 pub fn climb_the_ladder(world: World) {
     let diary = send_until_failure(world);
     assert_eq!(diary.failures[0], "the device failed and could not be recovered");
-    let steps =
-        ["recovery_endpoint_resets", "recovery_device_resets", "recovery_port_power_cycles", "tx_timeouts"]
-            .map(|name| diary.counter(name));
-    assert_eq!(steps, [1, 1, 1, 4], "{diary:?}");
+    assert_eq!((recovery_steps(&diary), diary.counter("tx_timeouts")), ([1, 1, 1], 4), "{diary:?}");
+}
+
+/// How often each step of recovery was taken, the first one first.
+#[must_use]
+pub fn recovery_steps(diary: &Diary) -> [u64; 3] {
+    ["recovery_endpoint_resets", "recovery_device_resets", "recovery_port_power_cycles"]
+        .map(|name| diary.counter(name))
 }
 
 /// Sends frame after frame until the driver gives up.

@@ -4,7 +4,8 @@
 use hal::time::{Duration, sleep};
 use lab_rtl8152::{Action, Adapter, Config, Counted, Disconnect, Trigger};
 use skiff_tests::adapter_faults::{
-    LIMIT, adapter, away, climb_the_ladder, failure, faulty, faulty_at, send_until_failure, works_in_the_end,
+    LIMIT, adapter, away, climb_the_ladder, failure, faulty, faulty_at, planned, send_until_failure,
+    works_in_the_end,
 };
 use skiff_tests::adapter_world::{Diary, Manner, World, echo_of};
 
@@ -118,8 +119,7 @@ fn an_adapter_that_never_answers_is_given_up_with_a_reason_and_works_after_a_rep
 fn bring_up_is_tried_as_often_as_configured() {
     for attempts in 1..=3 {
         // What comes after the version, so that the first try has two parts.
-        let faults = "start stick PLA e004 02 00".parse().expect("a plan");
-        let world = World::new(Config { faults, ..adapter("8153a") });
+        let world = World::new(planned("8153a", "start stick PLA e004 02 00"));
         let mut config = rtl8152::Config::default();
         config.bring_up_attempts = attempts;
         world.employ_rtl8152(Manner::Echo, config);
@@ -290,8 +290,7 @@ fn a_chip_that_hangs_in_bring_up_is_given_up_by_name() {
         ("PLA e84f 02 00", "buffer list ready"),
         ("PLA e813 10 10", "MAC reset done"),
     ] {
-        let faults = format!("start stick {register}").parse().expect("a plan");
-        let world = World::with_rtl8152(Config { faults, ..adapter("8153a") });
+        let world = World::with_rtl8152(planned("8153a", &format!("start stick {register}")));
         let first = world.run(LIMIT, failure(&world));
         assert!(first.contains("did not reach") && first.contains(reason), "{register}: {first}");
         world.close();

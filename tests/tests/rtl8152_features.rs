@@ -9,7 +9,7 @@ use hal::time::{Duration, sleep};
 use lab_rtl8152::{Adapter, Config, LinkSpeed};
 use netbuf::{ChecksumStatus, NetBuf, Queue};
 use rtl8152::{Coalescing, Filter, Rtl8152};
-use skiff_tests::adapter_faults::adapter;
+use skiff_tests::adapter_faults::{adapter, planned};
 use skiff_tests::adapter_world::{FAR, Manner, World, echo_of, frame};
 use skiff_tests::direct_usb::DirectUsb;
 use skiff_tests::virtual_time::VirtualClock;
@@ -349,8 +349,7 @@ fn without_inspections() -> rtl8152::Config {
 
 #[test]
 fn frames_that_waited_for_the_interrupt_endpoint_to_be_reset_are_asked_for() {
-    let faults = "interrupt 3 stall".parse().expect("a plan");
-    with_driver(Config { faults, ..adapter("8153a") }, without_inspections(), async |world, driver| {
+    with_driver(planned("8153a", "interrupt 3 stall"), without_inspections(), async |world, driver| {
         world.socket.with(|adapter, now| adapter.set_cable(None, now));
         work(world, driver, Duration::from_millis(1)).await;
         assert_eq!(driver.driver_counters().recovery_interrupt_endpoint, 1);
@@ -366,18 +365,21 @@ fn frames_that_waited_for_the_interrupt_endpoint_to_be_reset_are_asked_for() {
 
 #[test]
 fn link_events_come_after_the_interrupt_endpoint_and_another_failed_at_once() {
-    let faults = "interrupt 3 stall\nbulk-out 1 stall".parse().expect("a plan");
-    with_driver(Config { faults, ..adapter("8153a") }, without_inspections(), async |world, driver| {
-        world.socket.with(|adapter, now| adapter.set_cable(None, now));
-        transmit(world, driver, buffer(world, &frame(FAR, 0, 80))).await;
-        work(world, driver, Duration::from_secs(1)).await;
-        let counters = driver.driver_counters();
-        assert_eq!((counters.recovery_endpoint_resets, counters.recovery_interrupt_endpoint), (1, 1));
-        assert_eq!(counters.link_downs, 1);
-        world.socket.with(|adapter, now| adapter.set_cable(Some(LinkSpeed::M1000), now));
-        work(world, driver, Duration::from_secs(1)).await;
-        assert_eq!(driver.driver_counters().link_ups, 2);
-    });
+    with_driver(
+        planned("8153a", "interrupt 3 stall\nbulk-out 1 stall"),
+        without_inspections(),
+        async |world, driver| {
+            world.socket.with(|adapter, now| adapter.set_cable(None, now));
+            transmit(world, driver, buffer(world, &frame(FAR, 0, 80))).await;
+            work(world, driver, Duration::from_secs(1)).await;
+            let counters = driver.driver_counters();
+            assert_eq!((counters.recovery_endpoint_resets, counters.recovery_interrupt_endpoint), (1, 1));
+            assert_eq!(counters.link_downs, 1);
+            world.socket.with(|adapter, now| adapter.set_cable(Some(LinkSpeed::M1000), now));
+            work(world, driver, Duration::from_secs(1)).await;
+            assert_eq!(driver.driver_counters().link_ups, 2);
+        },
+    );
 }
 
 #[test]

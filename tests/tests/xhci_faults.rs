@@ -74,10 +74,8 @@ async fn use_device(computer: &Computer, device: &ModelDevice) -> Result<(), Tra
 
 /// One life: plug, enumerate, use, unplug, with these faults. Gives transfers and commands that it took.
 fn live(faults: Faults, what: &str) -> (usize, usize) {
-    let computer = Computer::new(Config { ports: vec![lab_xhci::Protocol::Usb2; 2], ..Config::default() });
-    computer.pass(SECOND);
-    fill_caches(&computer);
-    let empty = computer.pages.live_blocks();
+    let ports = vec![lab_xhci::Protocol::Usb2; 2];
+    let (computer, pages) = idle_computer(Config { ports, ..Config::default() });
     let gadget = shared(echoing(Speed::Full, 1));
     computer.machine.model.borrow_mut().faults = faults;
     computer.plug(1, gadget.clone());
@@ -120,19 +118,29 @@ fn live(faults: Faults, what: &str) -> (usize, usize) {
     drop(other);
     computer.unplug(2);
     computer.pass(SECOND * 60);
-    assert_eq!(computer.machine.model.borrow().enabled_slots(), 0, "{what}: slots");
-    assert_eq!(computer.memory.statistics().live_blocks, 0, "{what}: packet memory");
-    assert_eq!(computer.pages.live_blocks(), empty, "{what}: pages");
+    assert_idle(&computer, pages, what);
     assert_eq!(computer.ended.get(), None, "{what}: the controller was given up");
     assert_eq!(computer.violations(), Vec::<String>::new(), "{what}");
     taken
 }
 
-/// Lets the packet memory take the slabs that it keeps for ever, so that pages can be counted.
-fn fill_caches(computer: &Computer) {
+/// A computer that runs, and the pages in use while nothing is plugged in. Its packet memory has taken the slabs that it
+/// keeps for ever.
+fn idle_computer(config: Config) -> (Computer, usize) {
+    let computer = Computer::new(config);
+    computer.pass(SECOND);
     let frame = NetBuf::alloc(&computer.memory, 1600).unwrap();
     let block = Block::alloc(&computer.memory, 0, Zone::Normal).unwrap();
     drop((frame, block));
+    let pages = computer.pages.live_blocks();
+    (computer, pages)
+}
+
+/// Whether a computer in which nothing is plugged in any more uses as many pages as at first, and no slot.
+fn assert_idle(computer: &Computer, pages: usize, what: &str) {
+    assert_eq!(computer.machine.model.borrow().enabled_slots(), 0, "{what}: slots");
+    assert_eq!(computer.memory.statistics().live_blocks, 0, "{what}: packet memory");
+    assert_eq!(computer.pages.live_blocks(), pages, "{what}: pages");
 }
 
 #[test]
@@ -192,10 +200,7 @@ fn unplugging_at_any_event_leaves_nothing_behind_and_replugging_works() {
     for hubs in 0..=2 {
         let mut events = 1;
         loop {
-            let computer = Computer::new(Config::default());
-            computer.pass(SECOND);
-            fill_caches(&computer);
-            let empty = computer.pages.live_blocks();
+            let (computer, pages) = idle_computer(Config::default());
             let gadget = shared(echoing(Speed::Full, 1));
             let mut plugged: lab_xhci::Plugged = gadget.clone();
             for _ in 0..hubs {
@@ -218,9 +223,7 @@ fn unplugging_at_any_event_leaves_nothing_behind_and_replugging_works() {
             computer.machine.model.borrow_mut().faults = Faults::default();
             computer.unplug(1);
             computer.pass(SECOND * 30);
-            assert_eq!(computer.machine.model.borrow().enabled_slots(), 0, "{what}: slots");
-            assert_eq!(computer.memory.statistics().live_blocks, 0, "{what}: packet memory");
-            assert_eq!(computer.pages.live_blocks(), empty, "{what}: pages");
+            assert_idle(&computer, pages, &what);
             gadget.borrow_mut().answers.clear();
             computer.offered.borrow_mut().clear();
             computer.plug(1, plugged);
@@ -440,10 +443,7 @@ fn dropping_a_pipe_gives_its_buffers_back_only_after_the_endpoint_stood_still() 
 #[test]
 fn running_out_of_memory_at_any_allocation_ends_in_a_named_error_and_heals() {
     for number in 0..40 {
-        let computer = Computer::new(Config::default());
-        computer.pass(SECOND);
-        fill_caches(&computer);
-        let empty = computer.pages.live_blocks();
+        let (computer, pages) = idle_computer(Config::default());
         let gadget = shared(echoing(Speed::Full, 1));
         let hub = shared(VirtualHub::new(HubKind::HighSingle, 4));
         hub.borrow_mut().plug(1, gadget.clone());
@@ -454,7 +454,7 @@ fn running_out_of_memory_at_any_allocation_ends_in_a_named_error_and_heals() {
         computer.offered.borrow_mut().clear();
         computer.unplug(1);
         computer.pass(SECOND * 60);
-        assert_eq!(computer.pages.live_blocks(), empty, "allocation {number}");
+        assert_idle(&computer, pages, &format!("allocation {number}"));
         computer.plug(1, hub);
         let device = computer.device();
         assert_eq!(computer.run(use_device(&computer, &device)), Ok(()), "allocation {number}");

@@ -40,7 +40,7 @@ pub mod trace;
 pub mod transmit;
 pub mod version;
 
-pub use adapter::{Adapter, Config};
+pub use adapter::{Adapter, Config, Transfers};
 pub use faults::{Action, Counted, Disconnect, Fault, FaultPlan, Trigger};
 pub use phy::LinkSpeed;
 pub use version::{Generation, VERSIONS, Version};
