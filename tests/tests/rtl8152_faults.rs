@@ -210,6 +210,14 @@ fn an_adapter_that_comes_back_as_a_cd_rom_is_switched_and_works() {
     assert_eq!(world.close().started, 2);
 }
 
+#[test]
+fn a_cd_rom_that_never_took_the_eject_command_is_switched_by_the_vendors() {
+    let world = World::with_rtl8152(Config { storage_first: true, ..planned("8153a", "bulk-out 1 timeout") });
+    world.run(LIMIT, world.echo_works());
+    let diary = world.close();
+    assert_eq!((diary.started, diary.failures), (1, Vec::new()));
+}
+
 /// Sends through an adapter whose receive descriptors are corrupted at every `every`th transfer.
 fn corrupted(name: &str, field: &str, value: u32, every: u64) -> Diary {
     let action = Action::Corrupt { field: field.into(), value };

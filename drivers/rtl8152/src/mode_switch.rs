@@ -6,6 +6,7 @@
 
 use hal::time::{Clock, Duration, sleep, timeout};
 use netbuf::{Memory, NetBuf};
+use usb::recovery;
 use usb::{Gather, Pipe, Request, Transfer, TransferError, TransferKind, UsbDevice};
 
 use crate::error::Error;
@@ -89,7 +90,7 @@ async fn try_commands<D: UsbDevice, C: Clock>(device: &D, clock: &C, memory: &Me
             index: interface.into(),
         };
         let _ = device.control_out(reset, &[], DEADLINE).await;
-        pipe.recover().await.map_err(failed("resetting the mass storage pipe"))?;
+        recovery::recover(&mut pipe, clock).await.map_err(failed("resetting the mass storage pipe"))?;
     }
     Err(failed("switching the adapter from CD-ROM to Ethernet")(TransferError::TimedOut))
 }

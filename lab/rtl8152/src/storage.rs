@@ -37,7 +37,8 @@ impl Storage {
         let to_host = data[12] & 0x80 != 0;
         let command = &data[15..];
         let answer = answer(command);
-        let ejected = command[0] == 0x1b && command[4] & 0b11 == 0b10;
+        // START STOP UNIT that ejects, or the vendor's command to switch (fact sheet rtl8152.md, section 1.1).
+        let ejected = command[0] == 0x1b && command[4] & 0b11 == 0b10 || command[0] == 0xe0;
         let mut status = b"USBS".to_vec();
         status.extend(&data[4..8]);
         let moved = if to_host { answer.as_ref().map_or(0, |a| a.len().min(length)) } else { 0 };
