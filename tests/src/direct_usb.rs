@@ -405,6 +405,9 @@ impl<M: Device> Pipe for DirectPipe<M> {
     async fn recover(&mut self) -> Result<(), TransferError> {
         self.socket.still_there(self.plugged)?;
         self.flush();
+        if !self.halted {
+            return Ok(());
+        }
         sleep(&*self.socket.clock, CONTROL_TIME).await;
         let setup = Setup {
             request_type: Request::ENDPOINT,

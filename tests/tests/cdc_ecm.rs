@@ -145,18 +145,19 @@ fn a_device_that_came_back_by_the_second_step_starts_at_the_first_the_next_time(
 #[test]
 fn a_device_that_was_reset_and_does_not_tell_has_a_link_as_at_first() {
     let before = transfers_until_it_works();
-    // A transmit transfer hangs, and the first step against it fails itself. After the cable was pulled, what the device
-    // tells comes cut short.
+    // Two transmit transfers hang, one after the other. After the cable was pulled, what the device tells comes cut short.
     let mut plan =
-        format!("bulk-out {} timeout\ncontrol {} error\n", before.bulk_out + 1, before.control + 1);
+        format!("bulk-out {} timeout\nbulk-out {} timeout\n", before.bulk_out + 1, before.bulk_out + 2);
     (before.interrupt + 2..before.interrupt + 20)
         .for_each(|number| plan.push_str(&format!("interrupt {number} short 0\n")));
     let world = World::with_cdc_ecm(planned("8153a", &plan));
     world.run(LIMIT, async {
         world.echo_works().await;
-        assert!(!world.exchange(&world.frame(1, 100), Duration::from_millis(20)).await);
+        // The first step against the first; in the middle of the time that the second has, the cable is pulled.
+        assert!(!world.exchange(&world.frame(1, 100), Duration::from_secs(6)).await);
+        assert!(!world.exchange(&world.frame(1, 100), Duration::from_secs(2)).await);
         world.socket.with(|adapter, now| adapter.set_cable(None, now));
-        sleep(&*world.clock, Duration::from_secs(1)).await;
+        sleep(&*world.clock, Duration::from_millis(100)).await;
         assert_eq!(world.diary.borrow().links.last(), Some(&None));
         world.socket.with(|adapter, now| adapter.set_cable(Some(LinkSpeed::M1000), now));
         world.echo_works().await;

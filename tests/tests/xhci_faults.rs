@@ -441,6 +441,22 @@ fn dropping_a_pipe_gives_its_buffers_back_only_after_the_endpoint_stood_still() 
 }
 
 #[test]
+fn a_pipe_that_is_not_halted_is_emptied_without_a_word_to_the_device() {
+    let computer = Computer::new(Config::default());
+    let (gadget, device) = computer.attach(1, gadget(Speed::High, 1));
+    computer.run_within_rules(async {
+        device.set_configuration(1).await.unwrap();
+        let mut pipe = device.open(EndpointAddress(0x81)).unwrap();
+        computer.post(&mut pipe, 0);
+        pipe.start();
+        let requests = gadget.borrow().requests.len();
+        pipe.recover().await.unwrap();
+        assert_eq!(completion(&mut pipe).await.result, Err(TransferError::Cancelled));
+        assert_eq!(gadget.borrow().requests.len(), requests);
+    });
+}
+
+#[test]
 fn running_out_of_memory_at_any_allocation_ends_in_a_named_error_and_heals() {
     for number in 0..40 {
         let (computer, pages) = idle_computer(Config::default());

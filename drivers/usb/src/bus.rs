@@ -24,8 +24,8 @@ pub struct Config {
     pub power_off: Duration,
     /// How long a device may take to come back after a power cycle.
     pub reconnect_deadline: Duration,
-    /// How long a port without a device is watched once its controller runs before it counts as empty: what is plugged in is seen
-    /// some time after the port has its power, and at super speed after the link was trained.
+    /// How long a port without a device is watched, once its controller runs, before it counts as empty: what is plugged
+    /// in is seen some time after the port has its power, and at super speed after the link was trained.
     pub connect_deadline: Duration,
 }
 

@@ -402,7 +402,8 @@ pub trait Pipe {
     fn in_flight(&self) -> usize;
 
     /// Brings a halted endpoint back: reset endpoint, dequeue pointer past all that was queued, CLEAR_FEATURE(HALT).
-    /// Transfers still queued come back as completions with [`TransferError::Cancelled`].
+    /// One that is not halted is only stopped. Transfers still queued come back as completions with
+    /// [`TransferError::Cancelled`].
     fn recover(&mut self) -> impl Future<Output = Result<(), TransferError>>;
 
     /// Stops the endpoint; all its transfers come back as completions, those that were not finished with

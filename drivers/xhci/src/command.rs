@@ -187,7 +187,8 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
         answer.answer.get().unwrap_or(Answer::Died)
     }
 
-    /// Brings an endpoint to a standstill with nothing left in its ring: whatever was there comes back with `reason`.
+    /// Brings an endpoint to a standstill with nothing left in its ring: whatever was there comes back with `reason`. True
+    /// when it was halted: then its data toggle, or sequence number, begins anew (4.6.8).
     ///
     /// The endpoint's state in the device context says what is to be done; since it may lag behind (4.8.3), a context
     /// state error only means another look. Can be dropped and called again at any step.
@@ -196,20 +197,24 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
         context: &crate::context::DeviceContext,
         endpoint: &Rc<EndpointCell>,
         reason: TransferError,
-    ) -> Result<(), HostError> {
+    ) -> Result<bool, HostError> {
         use crate::context::EndpointState;
         const LOOKS: usize = 6;
         let (slot, index) = (endpoint.slot, endpoint.index);
-        let mut outcome = Ok(());
+        let (mut outcome, mut halted) = (Ok(()), false);
         for _ in 0..LOOKS {
             let step = match context.endpoint_state(index) {
                 EndpointState::Running => self.endpoint_command(kind::STOP_ENDPOINT, slot, index).await,
-                EndpointState::Halted => self.endpoint_command(kind::RESET_ENDPOINT, slot, index).await,
+                EndpointState::Halted => {
+                    let reset = self.endpoint_command(kind::RESET_ENDPOINT, slot, index).await;
+                    halted |= reset.is_ok();
+                    reset
+                }
                 EndpointState::Disabled => {
                     // The controller does not process this ring any more.
                     endpoint.state.borrow_mut().flush_all(reason);
                     endpoint.waiters.wake();
-                    return Ok(());
+                    return Ok(halted);
                 }
                 EndpointState::Stopped | EndpointState::Error => {
                     let (pointer, mark) = {
@@ -219,7 +224,7 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
                     let trb = Trb::command(kind::SET_TR_DEQUEUE, pointer, slot, index);
                     let moved = self.command(trb, Effect::Flush(endpoint.clone(), mark, reason)).await;
                     if moved.is_ok() {
-                        return Ok(());
+                        return Ok(halted);
                     }
                     // It shows Stopped but runs: its doorbell had been rung.
                     let _ = self.endpoint_command(kind::STOP_ENDPOINT, slot, index).await;

@@ -1,7 +1,6 @@
 //! A bulk or interrupt endpoint as its driver holds it.
 
 use alloc::rc::Rc;
-use core::future::Future;
 use core::task::{Context, Poll};
 
 use hal::mmio::Mmio;
@@ -44,7 +43,8 @@ impl<M: Mmio, C: Clock> XhciPipe<M, C> {
         self.endpoint.state.borrow().dead.map_or(Ok(()), Err)
     }
 
-    async fn stop(&self) -> Result<(), TransferError> {
+    /// True when the endpoint was halted.
+    async fn stop(&self) -> Result<bool, TransferError> {
         self.check_alive()?;
         let context = &self.slot.cell.context;
         Ok(self.slot.shared.quiesce(context, &self.endpoint, TransferError::Cancelled).await?)
@@ -89,7 +89,10 @@ impl<M: Mmio, C: Clock> Pipe for XhciPipe<M, C> {
     }
 
     async fn recover(&mut self) -> Result<(), TransferError> {
-        self.stop().await?;
+        if !self.stop().await? {
+            // The request would let the device's data toggle begin anew, and not the controller's.
+            return Ok(());
+        }
         let request = Request {
             kind: Request::STANDARD | Request::ENDPOINT,
             request: Request::CLEAR_FEATURE,
@@ -99,8 +102,8 @@ impl<M: Mmio, C: Clock> Pipe for XhciPipe<M, C> {
         self.slot.control(request, ControlData::Out(&[]), CLEAR_HALT_DEADLINE).await.map(|_| ())
     }
 
-    fn cancel(&mut self) -> impl Future<Output = Result<(), TransferError>> {
-        self.stop()
+    async fn cancel(&mut self) -> Result<(), TransferError> {
+        self.stop().await.map(|_| ())
     }
 }
 

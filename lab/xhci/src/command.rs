@@ -382,6 +382,7 @@ impl Model {
             EndpointState::Halted => {
                 endpoint.state = EndpointState::Stopped;
                 endpoint.active = false;
+                endpoint.moved = false;
                 (endpoint.begun, endpoint.setup) = (None, None);
                 self.show_endpoint(slot, index);
                 code::SUCCESS

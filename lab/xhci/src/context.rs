@@ -51,6 +51,8 @@ pub(crate) struct Endpoint {
     pub active: bool,
     /// The transfer at the dequeue pointer has begun: its number.
     pub begun: Option<usize>,
+    /// Something was moved since its data toggle, or sequence number, began anew.
+    pub moved: bool,
     /// A control transfer under way: setup bytes, then what the data stage brought or waits to bring.
     pub setup: Option<[u8; 8]>,
     pub control_answer: Option<Vec<u8>>,

@@ -185,6 +185,7 @@ impl Model {
         let endpoint = &mut self.slots[slot].endpoints[index];
         (endpoint.dequeue, endpoint.cycle) = (next, cycle);
         endpoint.begun = None;
+        endpoint.moved = true;
     }
 
     fn end_well(&mut self, descriptor: &Descriptor, position: usize, code: u8, residue: usize) -> bool {
@@ -317,6 +318,17 @@ impl Model {
         self.end_well(descriptor, 0, code::SUCCESS, 0)
     }
 
+    /// CLEAR_FEATURE(ENDPOINT_HALT) lets the device's data toggle begin anew (USB 2.0, 9.4.5): the controller's must have
+    /// done so, or the next packet is taken for the last one again (4.6.8).
+    fn check_halt_cleared(&mut self, slot: usize, setup: [u8; 8]) {
+        let index = usize::from(setup[4] & 0xf) * 2 + usize::from(setup[4] >> 7);
+        if setup[..4] == [0x02, 1, 0, 0] && self.slots[slot].endpoints[index].moved {
+            self.violation(format!(
+                "slot {slot}, context {index}: the device's data toggle begins anew alone"
+            ));
+        }
+    }
+
     fn run_data(&mut self, descriptor: &Descriptor, device: &Plugged) -> bool {
         let Descriptor { slot, index, ref trbs, .. } = *descriptor;
         let Some(setup) = self.slots[slot].endpoints[index].setup else {
@@ -356,6 +368,7 @@ impl Model {
             if !matches!(answer, Answer::Data(_)) {
                 return self.refuse(descriptor, answer);
             }
+            self.check_halt_cleared(slot, setup);
         }
         let endpoint = &mut self.slots[slot].endpoints[index];
         (endpoint.setup, endpoint.control_answer) = (None, None);
