@@ -341,6 +341,21 @@ fn a_hub_that_fails_to_tell_of_a_port_is_asked_again() {
 }
 
 #[test]
+fn a_port_that_tripped_is_switched_on_again_when_the_current_is_back_to_normal() {
+    let computer = Computer::new(Config { port_power: true, ..Config::default() });
+    let (_, device) = computer.attach(1, echoing(Speed::High, 1));
+    computer.machine.model.borrow_mut().over_current(1, true);
+    computer.machine.kick();
+    computer.pass(SECOND * 10);
+    assert_eq!(computer.run(device.set_configuration(1)), Err(TransferError::Gone));
+    computer.machine.model.borrow_mut().over_current(1, false);
+    computer.machine.kick();
+    let again = computer.device();
+    assert_eq!(computer.run(use_device(&computer, &again)), Ok(()));
+    assert_eq!(computer.violations(), Vec::<String>::new());
+}
+
+#[test]
 fn a_broken_superspeed_link_is_brought_back_by_a_warm_reset() {
     let computer = Computer::new(Config::default());
     computer.machine.model.borrow_mut().needs_warm_reset(3);

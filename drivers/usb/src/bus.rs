@@ -91,11 +91,19 @@ impl<H: HostController, C: Clock> Bus<H, C> {
         port.changed().await;
         let empty_at = self.clock.now() + self.config.connect_deadline;
         let mut look = Some(look);
+        let mut tripped = false;
         while let Ok(status) = port.status().await {
-            if !status.connected || status.over_current {
-                if status.over_current {
-                    log::error!("{path}: too much current flows; the port is off");
+            match (core::mem::replace(&mut tripped, status.over_current), status.over_current) {
+                (false, true) => log::error!("{path}: too much current flows; the port is off"),
+                (true, false) => {
+                    // The port's power is still off (USB 2.0, 11.12.5; xHCI 5.4.8).
+                    log::info!("{path}: no longer too much current; the port is switched on again");
+                    sleep(&self.clock, self.config.power_off).await;
+                    port.set_power(true).await;
                 }
+                _ => {}
+            }
+            if !status.connected || status.over_current {
                 let now = self.clock.now();
                 if look.is_some() && now < empty_at {
                     either(port.changed(), sleep(&self.clock, empty_at.since(now))).await;

@@ -16,7 +16,8 @@
 //! | [`host`] | what a host controller must offer |
 //! | [`waiting`] | wake-up lists, turns, futures side by side |
 //!
-//! It knows no host controller, no class driver and no kernel. Isochronous transfers are not supported.
+//! It knows no host controller, no class driver and no kernel. Isochronous transfers are not supported, and the buffer of
+//! a hub's transaction translator is not cleared after a failed transfer (USB 2.0, 11.24.2.3).
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

@@ -131,6 +131,11 @@ impl Model {
         self.ports[port - 1].break_link();
     }
 
+    /// Too much current flows at a root port, or no longer.
+    pub fn over_current(&mut self, port: usize, flows: bool) {
+        self.ports[port - 1].over_current(flows);
+    }
+
     /// A USB 3 device does not get through link training without a warm reset.
     pub fn needs_warm_reset(&mut self, port: usize) {
         self.ports[port - 1].needs_warm_reset = true;

@@ -7,12 +7,14 @@ use crate::model::Model;
 mod bit {
     pub const CONNECTED: u32 = 1 << 0;
     pub const ENABLED: u32 = 1 << 1;
+    pub const OVER_CURRENT: u32 = 1 << 3;
     pub const RESET: u32 = 1 << 4;
     pub const POWER: u32 = 1 << 9;
     pub const LINK_WRITE: u32 = 1 << 16;
     pub const CONNECT_CHANGE: u32 = 1 << 17;
     pub const ENABLE_CHANGE: u32 = 1 << 18;
     pub const WARM_CHANGE: u32 = 1 << 19;
+    pub const OVER_CURRENT_CHANGE: u32 = 1 << 20;
     pub const RESET_CHANGE: u32 = 1 << 21;
     pub const LINK_CHANGE: u32 = 1 << 22;
     pub const CHANGES: u32 = 0x7f << 17;
@@ -101,6 +103,17 @@ impl Port {
             self.needs_warm_reset = true;
             self.change(bit::LINK_CHANGE);
         }
+    }
+
+    /// Too much current flows, or no longer. The port switches its power off, and leaves it off (5.4.8).
+    pub fn over_current(&mut self, flows: bool) {
+        if flows {
+            self.value = self.value & !bit::POWER | bit::OVER_CURRENT;
+            self.disconnect();
+        } else {
+            self.value &= !bit::OVER_CURRENT;
+        }
+        self.change(bit::OVER_CURRENT_CHANGE);
     }
 
     /// After a reset of the controller: as after power-up, and what is plugged in announces itself.
