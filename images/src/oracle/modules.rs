@@ -55,6 +55,16 @@ impl Modules {
         Ok(())
     }
 
+    /// Whether a module's table names this USB device by its numbers, not only by its class.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::System`] or [`Error::Usage`] when the module cannot be read; a kernel without it names nothing.
+    pub fn names_usb_device(&self, name: &str, vendor: u16, product: u16) -> Result<bool, Error> {
+        let Some(file) = self.files.get(&canonical(name)) else { return Ok(false) };
+        Ok(has_usb_alias(&read(file)?, vendor, product))
+    }
+
     /// The chosen modules in the order in which they load.
     #[must_use]
     pub fn chosen(&self) -> &[(String, Vec<u8>)] {
@@ -107,6 +117,12 @@ fn needed(module: &[u8]) -> Vec<String> {
     text.split(',').filter(|name| !name.is_empty()).map(canonical).collect()
 }
 
+/// Whether one of the `alias=` in the module's information section is of this device.
+fn has_usb_alias(module: &[u8], vendor: u16, product: u16) -> bool {
+    let alias = format!("\0alias=usb:v{vendor:04X}p{product:04X}d");
+    module.windows(alias.len()).any(|window| window == alias.as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +133,15 @@ mod tests {
         assert_eq!(needed(module), ["usbcore", "mii"]);
         assert!(needed(b"\0depends=\0").is_empty());
         assert!(needed(b"nothing").is_empty());
+    }
+
+    #[test]
+    fn usb_devices_are_found_in_the_aliases_by_both_numbers() {
+        let module =
+            b"ELF\0alias=usb:v0BDAp8153d*dc*dsc*dp*ic02isc06ip00in*\0alias=usb:v*p*d*dc*ic02isc06ip00in*\0";
+        assert!(has_usb_alias(module, 0x0bda, 0x8153));
+        assert!(!has_usb_alias(module, 0x0bda, 0x8152));
+        assert!(!has_usb_alias(module, 0x0bdb, 0x8153));
     }
 
     #[test]

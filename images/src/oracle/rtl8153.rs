@@ -22,6 +22,7 @@ use crate::dongle::{self, Command, Dongle, Remote};
 use crate::error::Error;
 use crate::oracle::accesses::{Summary, compare};
 use crate::oracle::linux::{Boot, Linux};
+use crate::oracle::modules::Modules;
 use crate::oracle::packages::Kernel;
 use crate::oracle::streams::{LENGTH, StreamHost, Streamed};
 use crate::output;
@@ -36,6 +37,9 @@ const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/hardware/rtl8
 /// What one plug-in may take: generous, only against a hang.
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// `idVendor` of the adapters.
+const REALTEK: u16 = 0x0bda;
+
 /// The guest.
 const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
@@ -48,8 +52,8 @@ pub struct Rtl8153Arguments {
     /// Only this chip; give it several times for several chips
     #[arg(long, value_name = "CHIP")]
     pub version: Vec<String>,
-    /// With Linux's drivers for the USB classes instead: CDC-ECM, or CDC-NCM where the chip has it. Without the RTL8153,
-    /// which Linux leaves to r8152 alone
+    /// With Linux's drivers for the USB classes instead: CDC-ECM, or CDC-NCM where the chip has it. Without the chips
+    /// that this Linux wants driven by r8152 alone: the RTL8153, for Linux 6.1 the RTL8152, too
     #[arg(long)]
     pub cdc: bool,
     /// Show Linux's console
@@ -138,8 +142,11 @@ pub fn run(arguments: &Rtl8153Arguments) -> Result<bool, Error> {
     let versions = versions(arguments)?;
     let kernel = Kernel::fetch(arguments.kernel.as_deref())?;
     output::line(format_args!("Linux {}", kernel.release));
+    let versions = if arguments.cdc { left_to_classes(&kernel, versions)? } else { versions };
+    let Some(first) = versions.first() else {
+        return Err(Error::Usage("this Linux leaves all of these chips to r8152 alone".into()));
+    };
     let qemu = Qemu::find()?;
-    let Some(first) = versions.first() else { return Ok(true) };
     let mut bench = Bench::set_up(&qemu, &kernel, *first, arguments.cdc)?;
     if arguments.console {
         bench.linux.guest.show_console();
@@ -165,11 +172,25 @@ fn gone() -> lab_rtl8152::Disconnect {
 
 fn versions(arguments: &Rtl8153Arguments) -> Result<Vec<Version>, Error> {
     if arguments.version.is_empty() {
-        let wanted = |version: &&Version| !arguments.cdc || version.product != 0x8153;
-        return Ok(VERSIONS.iter().filter(wanted).copied().collect());
+        return Ok(VERSIONS.to_vec());
     }
     let find = |name: &String| Version::find(name).ok_or_else(|| Error::Usage(format!("no chip {name}")));
     arguments.version.iter().map(find).collect()
+}
+
+/// The versions that Linux's class drivers take. The others are in the table of `cdc_ether` by their numbers, with the
+/// remark that they are r8152's: the RTL8153, in Linux 6.1 the RTL8152, too.
+fn left_to_classes(kernel: &Kernel, versions: Vec<Version>) -> Result<Vec<Version>, Error> {
+    let modules = Modules::new(kernel)?;
+    let mut left = Vec::new();
+    for version in versions {
+        if modules.names_usb_device("cdc_ether", REALTEK, version.product)? {
+            output::line(format_args!("left   {version}: this Linux wants it driven by r8152 alone"));
+        } else {
+            left.push(version);
+        }
+    }
+    Ok(left)
 }
 
 fn serve(host: &mut Host) {
