@@ -4,6 +4,9 @@
 
 use std::time::Duration;
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use hal::time::timeout;
 use lab_xhci::{Config, Faults, Gadget, GadgetEndpoint, HubKind, Speed, Transport, VirtualHub, shared};
 use netbuf::{Block, NetBuf, Zone};
@@ -393,6 +396,35 @@ fn missed_services_and_events_from_nowhere_are_counted_and_change_nothing() {
     let counters = computer.controller.counters();
     assert_eq!((counters.missed_services.get(), counters.stray_events.get()), (2, 7));
     assert_eq!(computer.run(use_device(&computer, &device)), Ok(()));
+}
+
+#[test]
+fn an_event_ring_that_is_read_a_little_at_a_time_never_looks_full() {
+    let computer = Computer::new(Config::default());
+    let gadget = shared(gadget(Speed::High, 1));
+    computer.plug(1, gadget.clone());
+    computer.pass(SECOND * 5);
+    let device = computer.offered.borrow_mut().remove(0);
+    computer.run(async {
+        device.set_configuration(1).await.unwrap();
+        let mut pipe = device.open(EndpointAddress(0x81)).unwrap();
+        // In all more events than the ring holds, while the event task never has a turn.
+        for _ in 0..300 {
+            for _ in 0..3 {
+                computer.post(&mut pipe, 0);
+                gadget.borrow_mut().answer(0x81, vec![1; 3]);
+            }
+            pipe.start();
+            computer.machine.model.borrow_mut().step();
+            for _ in 0..3 {
+                let polled = poll_fn(|context| Poll::Ready(pipe.poll_completion(context))).await;
+                let Poll::Ready(completion) = polled else { panic!("the controller held an event back") };
+                assert_eq!(completion.result, Ok(3));
+            }
+        }
+    });
+    assert_eq!(computer.controller.counters().event_ring_full.get(), 0);
+    assert_eq!(computer.violations(), Vec::<String>::new());
 }
 
 #[test]

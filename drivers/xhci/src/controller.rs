@@ -426,8 +426,8 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
 
     /// Tells the controller how far the event ring was read, and lets it interrupt again (5.5.2.3.3).
     fn release_interrupt(&self) {
-        if let Some(rings) = self.rings.borrow().as_ref() {
-            self.registers.set_event_dequeue(rings.events.dequeue_pointer(), erdp::EHB);
+        if let Some(rings) = self.rings.borrow_mut().as_mut() {
+            self.registers.set_event_dequeue(rings.events.tell(), erdp::EHB);
         }
     }
 
@@ -438,21 +438,22 @@ impl<M: Mmio, C: Clock> Shared<M, C> {
     }
 
     fn drain_events(&self) -> usize {
-        /// Of a ring of 256: the controller never sees it full while it is being read.
+        /// Of a ring of 256: the controller never sees it full while it is being read, at once or a little at a time.
         const UPDATE_INTERVAL: usize = 64;
         /// A controller that produces events faster than they can be read must not hold the processor.
         const BUDGET: usize = 1024;
         let mut count = 0;
         while count < BUDGET {
-            let event = self.rings.borrow_mut().as_mut().and_then(|rings| rings.events.take());
+            let event = self.rings.borrow_mut().as_mut().and_then(|rings| {
+                let event = rings.events.take()?;
+                if rings.events.untold() == UPDATE_INTERVAL {
+                    self.registers.set_event_dequeue(rings.events.tell(), 0);
+                }
+                Some(event)
+            });
             let Some(event) = event else { break };
             count += 1;
             self.dispatch(event);
-            if count.is_multiple_of(UPDATE_INTERVAL)
-                && let Some(rings) = self.rings.borrow().as_ref()
-            {
-                self.registers.set_event_dequeue(rings.events.dequeue_pointer(), 0);
-            }
         }
         self.counters.events.add(count as u64);
         self.counters.event_passes.add(1);

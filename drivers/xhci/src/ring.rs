@@ -156,6 +156,8 @@ pub struct EventRing {
     length: usize,
     dequeue: usize,
     cycle: u32,
+    /// Events taken since the controller was last told how far the ring was read.
+    untold: usize,
 }
 
 impl EventRing {
@@ -166,7 +168,7 @@ impl EventRing {
         let length = segment.len() / TRB_SIZE;
         table.write_u64(0, segment.bus_address());
         table.write_u32(8, length as u32);
-        Ok(Self { segment, table, length, dequeue: 0, cycle: CYCLE })
+        Ok(Self { segment, table, length, dequeue: 0, cycle: CYCLE, untold: 0 })
     }
 
     /// The bus address of the segment table.
@@ -179,6 +181,19 @@ impl EventRing {
     #[must_use]
     pub fn dequeue_pointer(&self) -> u64 {
         self.segment.bus_address() + (self.dequeue * TRB_SIZE) as u64
+    }
+
+    /// How many events were taken since the last [`EventRing::tell`].
+    #[must_use]
+    pub fn untold(&self) -> usize {
+        self.untold
+    }
+
+    /// What the controller is to be told now: the bus address of the next event.
+    #[must_use]
+    pub fn tell(&mut self) -> u64 {
+        self.untold = 0;
+        self.dequeue_pointer()
     }
 
     /// Events in the ring at most.
@@ -199,6 +214,7 @@ impl EventRing {
             return None;
         }
         let event = load(&self.segment, self.dequeue);
+        self.untold += 1;
         self.dequeue += 1;
         if self.dequeue == self.length {
             self.dequeue = 0;
