@@ -104,11 +104,15 @@ impl Stock {
     /// [`offer`](Self::offer)s a reference if that is all there is to be done: it is of this block, and others are out.
     #[inline(always)]
     pub(crate) fn keep(&self, header: NonNull<BlockHeader>) -> bool {
-        let keeps = self.is_of(header) && self.out() != 1;
-        if keeps {
-            self.put();
+        if !self.is_of(header) {
+            return false;
         }
-        keeps
+        // Loaded once: it is the path of every received packet.
+        let out = self.out() - 1;
+        if out != 0 {
+            self.out.store(out, Ordering::Relaxed);
+        }
+        out != 0
     }
 
     /// Whether nobody but this stock references its block.
