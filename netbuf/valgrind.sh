@@ -7,6 +7,9 @@ set -eu
 cd "$(dirname "$0")"
 command -v valgrind >/dev/null || { echo "valgrind is not installed" >&2; exit 1; }
 
+# Property tests run fewer cases here: memcheck makes everything some thirty times slower.
+export PROPTEST_CASES="${PROPTEST_CASES:-12}"
+
 executables=$(cargo test -p skiff-netbuf --lib --tests --no-run 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
 [ -n "$executables" ] || { echo "no test executables: does the crate build?" >&2; exit 1; }
 
